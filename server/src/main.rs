@@ -1,0 +1,2 @@
+//! The `chronolith` binary.
+fn main() {}
