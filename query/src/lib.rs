@@ -1,1 +1,3 @@
-//! Placeholder.
+//! The query layer: PromQL, LogQL, TraceQL and SQL over the storage engine.
+
+pub mod promql;
