@@ -1,0 +1,3 @@
+//! Encodings: pure bytes in, bytes out.
+
+pub mod varint;

@@ -1,0 +1,360 @@
+//! Label matchers: `=`, `!=`, `=~`, `!~`.
+
+use std::fmt;
+use std::sync::Arc;
+
+use regex_syntax::hir::{Hir, HirKind};
+use serde::{Deserialize, Serialize};
+
+use crate::error::EngineError;
+use crate::limits;
+use crate::model::Labels;
+
+/// How a matcher compares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MatchOp {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `=~`, fully anchored
+    Regex,
+    /// `!~`, fully anchored
+    NotRegex,
+}
+
+impl MatchOp {
+    /// As written in a selector.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+            Self::Regex => "=~",
+            Self::NotRegex => "!~",
+        }
+    }
+}
+
+/// A test on one label. A series without the label is tested with the empty string.
+#[derive(Clone)]
+pub struct Matcher {
+    name: Arc<str>,
+    op: MatchOp,
+    value: Arc<str>,
+    regex: Option<Arc<CompiledRegex>>,
+}
+
+/// A regex and what can be known of it without running it.
+struct CompiledRegex {
+    regex: regex::Regex,
+    /// All strings it can match, if they are few: `a|b|c`.
+    literals: Option<Vec<String>>,
+    /// What every match starts with; may be empty.
+    prefix: String,
+}
+
+impl Matcher {
+    /// Makes a matcher; regexes are anchored at both ends, and `.` matches newlines, as in
+    /// Prometheus.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidArgument`] for a regex that does not parse or compiles too large.
+    pub fn new(name: &str, op: MatchOp, value: &str) -> Result<Self, EngineError> {
+        let regex = match op {
+            MatchOp::Equal | MatchOp::NotEqual => None,
+            MatchOp::Regex | MatchOp::NotRegex => Some(Arc::new(CompiledRegex::new(value)?)),
+        };
+        Ok(Self {
+            name: Arc::from(name),
+            op,
+            value: Arc::from(value),
+            regex,
+        })
+    }
+
+    /// `name="value"`.
+    #[must_use]
+    pub fn equal(name: &str, value: &str) -> Self {
+        Self {
+            name: Arc::from(name),
+            op: MatchOp::Equal,
+            value: Arc::from(value),
+            regex: None,
+        }
+    }
+
+    /// The label's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The comparison.
+    #[must_use]
+    pub fn op(&self) -> MatchOp {
+        self.op
+    }
+
+    /// The value or pattern.
+    #[must_use]
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// Whether a label with this value passes; the empty string stands for a missing label.
+    #[must_use]
+    pub fn matches(&self, value: &str) -> bool {
+        match self.op {
+            MatchOp::Equal => &*self.value == value,
+            MatchOp::NotEqual => &*self.value != value,
+            MatchOp::Regex => self.regex_matches(value),
+            MatchOp::NotRegex => !self.regex_matches(value),
+        }
+    }
+
+    fn regex_matches(&self, value: &str) -> bool {
+        self.regex.as_ref().is_some_and(|r| r.is_match(value))
+    }
+
+    /// Whether a series without the label passes.
+    #[must_use]
+    pub fn matches_missing(&self) -> bool {
+        self.matches("")
+    }
+
+    /// Whether a label set passes.
+    #[must_use]
+    pub fn matches_labels(&self, labels: &Labels) -> bool {
+        self.matches(labels.get(&self.name).unwrap_or(""))
+    }
+
+    /// The few values that can pass a positive matcher: `=` has one, `=~"a|b"` two; `None` when
+    /// there is no such list.
+    #[must_use]
+    pub fn literal_values(&self) -> Option<Vec<&str>> {
+        match self.op {
+            MatchOp::Equal => Some(vec![&self.value]),
+            MatchOp::Regex => {
+                let literals = self.regex.as_ref()?.literals.as_ref()?;
+                Some(literals.iter().map(String::as_str).collect())
+            }
+            MatchOp::NotEqual | MatchOp::NotRegex => None,
+        }
+    }
+
+    /// What every value that passes `=~` starts with; empty when nothing is known.
+    #[must_use]
+    pub fn literal_prefix(&self) -> &str {
+        match (self.op, &self.regex) {
+            (MatchOp::Regex, Some(regex)) => &regex.prefix,
+            _ => "",
+        }
+    }
+}
+
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.op == other.op && self.value == other.value
+    }
+}
+
+impl Eq for Matcher {}
+
+impl std::hash::Hash for Matcher {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (&self.name, self.op, &self.value).hash(state);
+    }
+}
+
+impl fmt::Debug for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{:?}", self.name, self.op.as_str(), self.value)
+    }
+}
+
+impl Serialize for Matcher {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (&*self.name, self.op, &*self.value).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Matcher {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (name, op, value) = <(String, MatchOp, String)>::deserialize(deserializer)?;
+        Self::new(&name, op, &value).map_err(serde::de::Error::custom)
+    }
+}
+
+impl CompiledRegex {
+    fn new(pattern: &str) -> Result<Self, EngineError> {
+        let refuse =
+            |reason: String| EngineError::InvalidArgument(format!("regex {pattern:?}: {reason}"));
+        if pattern.len() > limits::REGEX_PATTERN_BYTES_MAX {
+            return Err(EngineError::InvalidArgument(format!(
+                "regex of {} bytes, at most {} are allowed",
+                pattern.len(),
+                limits::REGEX_PATTERN_BYTES_MAX
+            )));
+        }
+        let hir = regex_syntax::ParserBuilder::new()
+            .dot_matches_new_line(true)
+            .nest_limit(limits::REGEX_NESTING_MAX)
+            .build()
+            .parse(pattern)
+            .map_err(|e| refuse(one_line(&e.to_string())))?;
+        let regex = regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
+            .size_limit(limits::REGEX_COMPILED_BYTES_MAX)
+            .dfa_size_limit(limits::REGEX_COMPILED_BYTES_MAX)
+            .nest_limit(limits::REGEX_NESTING_MAX + 2)
+            .build()
+            .map_err(|e| refuse(one_line(&e.to_string())))?;
+        let literals = literal_set(&hir).filter(|l| l.len() <= limits::REGEX_LITERALS_MAX);
+        Ok(Self {
+            regex,
+            literals,
+            prefix: literal_prefix(&hir),
+        })
+    }
+
+    fn is_match(&self, value: &str) -> bool {
+        match &self.literals {
+            Some(literals) if literals.len() <= 4 => literals.iter().any(|l| l == value),
+            _ => value.starts_with(&self.prefix) && self.regex.is_match(value),
+        }
+    }
+}
+
+/// The parser draws the pattern with a caret below; the last line holds the reason.
+fn one_line(text: &str) -> String {
+    let last = text.lines().last().unwrap_or(text);
+    last.trim_start_matches("error: ").to_owned()
+}
+
+/// All strings a pattern can match, when it is made of literals, groups and alternations alone.
+fn literal_set(hir: &Hir) -> Option<Vec<String>> {
+    match hir.kind() {
+        HirKind::Empty => Some(vec![String::new()]),
+        HirKind::Literal(literal) => Some(vec![String::from_utf8(literal.0.to_vec()).ok()?]),
+        HirKind::Capture(capture) => literal_set(&capture.sub),
+        HirKind::Class(regex_syntax::hir::Class::Unicode(class)) => {
+            let count: u32 = class
+                .iter()
+                .map(|r| r.end() as u32 - r.start() as u32 + 1)
+                .sum();
+            if count > 16 {
+                return None;
+            }
+            Some(
+                class
+                    .iter()
+                    .flat_map(|r| (r.start()..=r.end()).map(String::from))
+                    .collect(),
+            )
+        }
+        HirKind::Alternation(parts) => {
+            let mut all = Vec::new();
+            for part in parts {
+                all.extend(literal_set(part)?);
+                if all.len() > limits::REGEX_LITERALS_MAX {
+                    return None;
+                }
+            }
+            Some(all)
+        }
+        HirKind::Concat(parts) => {
+            let mut all = vec![String::new()];
+            for part in parts {
+                let tails = literal_set(part)?;
+                if all.len() * tails.len() > limits::REGEX_LITERALS_MAX {
+                    return None;
+                }
+                all = all
+                    .iter()
+                    .flat_map(|a| tails.iter().map(move |t| format!("{a}{t}")))
+                    .collect();
+            }
+            Some(all)
+        }
+        _ => None,
+    }
+}
+
+/// What every match starts with.
+fn literal_prefix(hir: &Hir) -> String {
+    match hir.kind() {
+        HirKind::Literal(literal) => String::from_utf8(literal.0.to_vec()).unwrap_or_default(),
+        HirKind::Capture(capture) => literal_prefix(&capture.sub),
+        HirKind::Concat(parts) => {
+            let mut prefix = String::new();
+            for part in parts {
+                match part.kind() {
+                    HirKind::Literal(_) => prefix.push_str(&literal_prefix(part)),
+                    _ => {
+                        prefix.push_str(&literal_prefix(part));
+                        break;
+                    }
+                }
+            }
+            prefix
+        }
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn regex(pattern: &str) -> Matcher {
+        Matcher::new("l", MatchOp::Regex, pattern).unwrap()
+    }
+
+    #[test]
+    fn regexes_are_anchored_and_dot_matches_newlines() {
+        assert!(regex("a.c").matches("a\nc"));
+        assert!(!regex("b").matches("abc"));
+        assert!(!regex("a|b").matches("ab"));
+        assert!(regex("").matches_missing());
+        assert!(
+            Matcher::new("l", MatchOp::NotRegex, "x.+")
+                .unwrap()
+                .matches_missing()
+        );
+    }
+
+    #[test]
+    fn literals_and_prefixes_are_found() {
+        assert_eq!(
+            regex("foo|ba(r|z)").literal_values(),
+            Some(vec!["foo", "bar", "baz"])
+        );
+        assert_eq!(regex("api-[0-9]+").literal_values(), None);
+        assert_eq!(regex("api-[0-9]+").literal_prefix(), "api-");
+        assert_eq!(regex("(api)x.*").literal_prefix(), "api");
+        assert!(regex("(?i)abc").matches("ABC"));
+        assert_eq!(regex("(?i)abc").literal_prefix(), "");
+    }
+
+    #[test]
+    fn bad_and_huge_regexes_are_refused() {
+        assert!(Matcher::new("l", MatchOp::Regex, "(").is_err());
+        assert!(Matcher::new("l", MatchOp::Regex, "((a{1000}){1000}){1000}").is_err());
+        assert!(Matcher::new("l", MatchOp::Regex, &"(".repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn a_matcher_can_be_sent_as_data() {
+        let text = serde_json::to_string(&regex("a|b")).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Matcher>(&text).unwrap(),
+            regex("a|b")
+        );
+    }
+}

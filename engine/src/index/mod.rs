@@ -1,0 +1,5 @@
+//! Finding series: matchers, symbols, postings.
+
+mod matcher;
+
+pub use matcher::{MatchOp, Matcher};
