@@ -80,6 +80,26 @@ impl EngineError {
             source,
         }
     }
+
+    /// Whether the medium is full (or the quota used up): the caller may try again once there is
+    /// space, and reads go on.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        let kind = match self {
+            Self::Io { source, .. } => source.kind(),
+            _ => return false,
+        };
+        matches!(
+            kind,
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+        )
+    }
+
+    /// Whether a file or directory is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
 }
 
 /// Shorthand for results of the engine.

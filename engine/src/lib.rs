@@ -6,6 +6,7 @@ pub mod codec;
 pub mod context;
 pub mod error;
 pub mod index;
+pub mod io;
 pub mod limits;
 pub mod model;
 
