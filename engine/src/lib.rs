@@ -1,15 +1,47 @@
 //! The storage engine of Chronolith: synchronous, embeddable, for metrics, logs and traces.
+//!
+//! ```
+//! use chronolith_engine::model::{Labels, SampleColumns, TimeRange, TimestampNs};
+//! use chronolith_engine::{Matcher, RequestContext, ScanRequest, Store, StoreOptions};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = Store::in_memory(StoreOptions::default())?;
+//! let context = RequestContext::new();
+//!
+//! // One session is one request: stored as a whole or not at all.
+//! let mut append = store.begin(&context)?;
+//! let series = append.define(None, &Labels::from_pairs([("__name__", "up"), ("job", "demo")])?)?;
+//! append.sample(series, TimestampNs(1_000), 1.0);
+//! append.commit()?;
+//!
+//! let request = ScanRequest::new(vec![Matcher::equal("__name__", "up")], TimeRange::ALL);
+//! let scan = store.scan_metrics(&context, &request)?;
+//! let mut samples = SampleColumns::default();
+//! scan.read(0, TimeRange::ALL, &mut samples)?;
+//! assert_eq!(samples.values, [1.0]);
+//! # Ok(()) }
+//! ```
 
 #![deny(unsafe_code)]
 
+pub mod append;
 pub mod codec;
 pub mod context;
 pub mod error;
+mod head;
 pub mod index;
 pub mod io;
 pub mod limits;
 pub mod model;
+pub mod options;
+pub mod scan;
+pub mod store;
 
+pub use append::{Append, Committed, RawSeriesKey};
 pub use context::{CancelToken, RequestContext, TenantId};
 pub use error::{Corruption, EngineError, Result};
 pub use index::{MatchOp, Matcher};
+pub use model::{Generation, SegmentId, Signal};
+pub use options::{StoreOptions, SyncMode};
+pub use scan::{LogScan, MetricScan, ScanRequest, SpanScan};
+pub use store::{CardinalityStats, SegmentInfo, StateDocument, Store, StoreStats};

@@ -1,0 +1,65 @@
+//! How a store is opened: every setting with its unit, its default and what it trades.
+
+use std::time::Duration;
+
+/// When a commit counts as durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Acknowledge only after `fdatasync`; concurrent commits share one. Nothing acknowledged is lost.
+    #[default]
+    Always,
+    /// Acknowledge after the write, sync at this interval: a power cut may lose that much.
+    Interval(Duration),
+    /// Acknowledge after the write and leave syncing to the kernel: a killed process loses nothing,
+    /// a power cut may lose what the kernel had not written.
+    Off,
+}
+
+/// Settings of a store.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// When a commit is acknowledged. Default: [`SyncMode::Always`].
+    pub sync: SyncMode,
+    /// Bytes that head, indexes and buffers may take together. Sealing starts at half of it, writes
+    /// are refused with `Unavailable` at all of it. Default: 1 GiB.
+    pub memory_bytes_max: u64,
+    /// Active series a tenant may have; 0 for no limit. Default: 2,000,000.
+    pub series_per_tenant_max: u64,
+    /// The head is sealed when its oldest row has been there this long. Default: 2 h.
+    pub seal_after: Duration,
+    /// The head is sealed early once it holds this many samples and the log behind it is
+    /// [`StoreOptions::seal_log_bytes`] long: bounds the time a restart takes. Default: 4,000,000.
+    pub seal_samples: u64,
+    /// The head is never sealed early (but for memory) below this many samples per active series:
+    /// shorter chunks would cost more to merge than they save. Default: 120.
+    pub seal_samples_per_series_min: u64,
+    /// Bytes of write-ahead log behind the head at which it is sealed in any case. Default: 512 MiB.
+    pub seal_log_bytes: u64,
+    /// Rows older than this are dropped; `None` keeps all. Default: `None`.
+    pub retention: Option<Duration>,
+    /// Bytes of segments above which the oldest days are dropped; 0 for no limit. Default: 0.
+    pub retention_bytes: u64,
+    /// Exemplars kept per tenant; the oldest give way. Default: 100,000.
+    pub exemplars_per_tenant_max: usize,
+    /// Whether threads seal and compact in the background. Off, only `flush` and `compact` do.
+    /// Default: on.
+    pub background: bool,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            sync: SyncMode::Always,
+            memory_bytes_max: 1 << 30,
+            series_per_tenant_max: 2_000_000,
+            seal_after: Duration::from_secs(2 * 3600),
+            seal_samples: 4_000_000,
+            seal_samples_per_series_min: 120,
+            seal_log_bytes: 512 << 20,
+            retention: None,
+            retention_bytes: 0,
+            exemplars_per_tenant_max: 100_000,
+            background: true,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Figures about a store.
+
+use super::inner::Inner;
+use crate::context::{RequestContext, TenantId};
+use crate::model::{Generation, SegmentId, Signal, TimeRange};
+use crate::scan::metric_scan::generations;
+
+/// Figures about a whole store.
+#[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub struct StoreStats {
+    /// Series in the head, of all tenants.
+    pub head_series: u64,
+    /// Samples in the head.
+    pub head_samples: u64,
+    /// Log records in the head.
+    pub head_log_records: u64,
+    /// Spans in the head.
+    pub head_spans: u64,
+    /// Estimated bytes of rows in the head.
+    pub head_bytes: u64,
+    /// Estimated bytes of series, hash tables and postings.
+    pub index_bytes: u64,
+    /// First and last time of the samples in the head, `None` without any.
+    pub head_range: Option<TimeRange>,
+    /// Exemplars held.
+    pub exemplars: u64,
+    /// The store's generation.
+    pub generation: Generation,
+}
+
+/// One live segment.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct SegmentInfo {
+    /// Its name.
+    pub id: SegmentId,
+    /// Whose rows.
+    pub tenant: TenantId,
+    /// Which rows.
+    pub signal: Signal,
+    /// 0 as sealed, higher with every merge.
+    pub level: u8,
+    /// First and last time.
+    pub range: TimeRange,
+    /// Rows: samples, records or spans.
+    pub rows: u64,
+    /// Series or streams.
+    pub series: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// The generation that brought it.
+    pub generation: Generation,
+}
+
+/// What makes a tenant's index large; each list has the largest entries first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CardinalityStats {
+    /// Series in the head.
+    pub series: u64,
+    /// Label pairs in the head's index.
+    pub label_pairs: u64,
+    /// Oldest and newest sample of the head, nanoseconds; `None` without samples.
+    pub head_range: Option<TimeRange>,
+    /// Series per metric name.
+    pub series_by_metric: Vec<(String, u64)>,
+    /// Distinct values per label name.
+    pub values_by_label: Vec<(String, u64)>,
+    /// Bytes of distinct values per label name.
+    pub bytes_by_label: Vec<(String, u64)>,
+    /// Series per `name=value`.
+    pub series_by_pair: Vec<(String, u64)>,
+}
+
+pub(crate) fn collect(inner: &Inner) -> StoreStats {
+    let view = inner.view();
+    let mut stats = StoreStats {
+        generation: inner.generation(),
+        index_bytes: inner.table.bytes(),
+        ..StoreStats::default()
+    };
+    for generation in generations(&view) {
+        stats.head_samples += generation.samples();
+        stats.head_series = stats.head_series.max(generation.series());
+        stats.head_bytes += generation.bytes();
+        stats.head_log_records += generation.logs.read().count();
+        stats.head_spans += generation.spans.read().count();
+        let range = generation.range();
+        if !range.is_empty() {
+            let known = stats.head_range.unwrap_or(range);
+            stats.head_range = Some(TimeRange {
+                start: known.start.min(range.start),
+                end: known.end.max(range.end),
+            });
+        }
+    }
+    for id in inner.tenant_ids() {
+        if let Some(tenant) = inner.tenant(&id) {
+            stats.index_bytes += tenant.postings.read().bytes() as u64;
+            stats.exemplars += tenant.exemplars.lock().len() as u64;
+        }
+    }
+    stats
+}
+
+fn largest(mut all: Vec<(String, u64)>, limit: usize) -> Vec<(String, u64)> {
+    all.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    all.truncate(limit);
+    all
+}
+
+pub(crate) fn cardinality(
+    inner: &Inner,
+    context: &RequestContext,
+    limit: usize,
+) -> CardinalityStats {
+    let mut stats = CardinalityStats {
+        head_range: collect(inner).head_range,
+        ..Default::default()
+    };
+    let Some(tenant) = inner.tenant(&context.tenant) else {
+        return stats;
+    };
+    let postings = tenant.postings.read();
+    stats.series = postings.series_count();
+    let mut by_metric = Vec::new();
+    let mut by_pair = Vec::new();
+    let mut bytes = std::collections::BTreeMap::<&str, u64>::new();
+    for (name, value, count) in postings.pair_counts() {
+        stats.label_pairs += 1;
+        if name == crate::model::METRIC_NAME {
+            by_metric.push((value.to_owned(), count));
+        }
+        *bytes.entry(name).or_default() += value.len() as u64;
+        by_pair.push((format!("{name}={value}"), count));
+        if by_pair.len() > limit.saturating_mul(4).max(1024) {
+            by_pair = largest(by_pair, limit);
+        }
+    }
+    stats.series_by_metric = largest(by_metric, limit);
+    stats.series_by_pair = largest(by_pair, limit);
+    stats.bytes_by_label = largest(
+        bytes
+            .into_iter()
+            .map(|(name, size)| (name.to_owned(), size))
+            .collect(),
+        limit,
+    );
+    let values = postings
+        .value_counts()
+        .map(|(name, count)| (name.to_owned(), count));
+    stats.values_by_label = largest(values.collect(), limit);
+    stats
+}
