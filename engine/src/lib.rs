@@ -36,6 +36,7 @@ pub mod model;
 pub mod options;
 pub mod scan;
 pub mod store;
+pub mod wal;
 
 pub use append::{Append, Committed, RawSeriesKey};
 pub use context::{CancelToken, RequestContext, TenantId};

@@ -1,0 +1,418 @@
+//! A request's columns become bytes, on the caller's thread and without intermediate copies.
+
+use std::cell::RefCell;
+
+use super::values::{
+    ATTRIBUTE_DEPTH_MAX, TooDeep, write_attributes, write_histogram, write_times, write_value,
+};
+use super::{RecordRef, SampleRows, body_flag, section};
+use crate::codec::varint::{write_i64, write_u64};
+use crate::error::{EngineError, Result};
+use crate::model::{LogRecord, SeriesRef, Span};
+use crate::wal::cursor::{write_bytes, write_text};
+use crate::wal::format::{
+    RECORD_BODY_BYTES_MAX, RECORD_FLAG_ZSTD, RECORD_HEADER_BYTES, RecordHeader,
+};
+
+/// Bodies below this are stored as they are: compression would save less than it costs.
+const COMPRESS_BYTES_MIN: usize = 256;
+/// Measured on remote-write bodies (benches/RESULTS.md): higher levels cost more than they save.
+const COMPRESS_LEVEL: i32 = 1;
+/// A thread's scratch buffer is given back when a request made it larger than this.
+const SCRATCH_BYTES_MAX: usize = 4 << 20;
+
+/// A record ready to be copied into the log: header, checksum and compressed payload.
+#[derive(Clone, Debug)]
+pub struct EncodedRecord {
+    bytes: Vec<u8>,
+}
+
+impl EncodedRecord {
+    /// Bytes that the record takes in the log.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(in crate::wal) fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+struct Scratch {
+    body: Vec<u8>,
+    packed: Vec<u8>,
+    compressor: Option<zstd::bulk::Compressor<'static>>,
+}
+
+thread_local! {
+    /// The body before compression and zstd's tables: making them anew for each record costs as
+    /// much as encoding a small one.
+    static SCRATCH: RefCell<Scratch> = const {
+        RefCell::new(Scratch { body: Vec::new(), packed: Vec::new(), compressor: None })
+    };
+}
+
+impl RecordRef<'_> {
+    /// Encodes the record.
+    ///
+    /// # Errors
+    /// [`EngineError::InvalidArgument`] when columns differ in length, a stream index leads
+    /// nowhere, an attribute nests too deep or the record is larger than one may be.
+    pub fn encode(&self) -> Result<EncodedRecord> {
+        self.check()?;
+        SCRATCH.with_borrow_mut(|scratch| {
+            scratch.body.clear();
+            self.write_body(&mut scratch.body).map_err(|TooDeep| {
+                EngineError::InvalidArgument(format!(
+                    "attribute nested deeper than {ATTRIBUTE_DEPTH_MAX} levels"
+                ))
+            })?;
+            let encoded = scratch.seal();
+            scratch.trim();
+            encoded
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        let refuse = |reason: &str| Err(EngineError::InvalidArgument(reason.to_owned()));
+        let samples = &self.samples;
+        let count = samples.values.len();
+        if samples.series.len() != count
+            || samples.times.len() != count
+            || !(samples.starts.is_empty() || samples.starts.len() == count)
+        {
+            return refuse("columns of samples differ in length");
+        }
+        let streams = self.streams.len();
+        let mut used = (self.logs.iter().map(|entry| entry.stream))
+            .chain(self.spans.iter().map(|entry| entry.stream));
+        if used.any(|stream| stream as usize >= streams) {
+            return refuse("row names a stream that the record does not define");
+        }
+        Ok(())
+    }
+
+    fn write_body(&self, out: &mut Vec<u8>) -> Result<(), TooDeep> {
+        let mut flags = 0;
+        if self.batch.is_some() {
+            flags |= body_flag::BATCH;
+        }
+        if self.derivation.is_some() {
+            flags |= body_flag::DERIVATION;
+        }
+        out.push(flags);
+        write_text(out, self.tenant.as_str());
+        out.extend_from_slice(&self.arrival.0.to_le_bytes());
+        if let Some(batch) = self.batch {
+            out.extend_from_slice(&batch.0);
+        }
+        if let Some(derivation) = self.derivation {
+            out.extend_from_slice(&derivation.0.to_le_bytes());
+        }
+        self.write_metrics(out);
+        self.write_rows(out)?;
+        self.write_changes(out);
+        Ok(())
+    }
+
+    fn write_metrics(&self, out: &mut Vec<u8>) {
+        section(out, section::SERIES, self.series.len(), |out| {
+            let mut ids = Deltas::default();
+            for (series, labels) in self.series {
+                ids.write(out, *series);
+                write_bytes(out, labels.as_bytes());
+            }
+        });
+        section(out, section::SAMPLES, self.samples.values.len(), |out| {
+            write_samples(out, &self.samples);
+        });
+        section(out, section::HISTOGRAMS, self.histograms.len(), |out| {
+            let mut ids = Deltas::default();
+            let mut time = 0;
+            let mut custom = None;
+            for row in self.histograms {
+                ids.write(out, row.series);
+                write_i64(out, row.time.0.wrapping_sub(time));
+                time = row.time.0;
+                match row.start {
+                    None => out.push(0),
+                    Some(start) => {
+                        out.push(1);
+                        write_i64(out, start.0.wrapping_sub(time));
+                    }
+                }
+                write_histogram(out, &row.histogram, &mut custom);
+            }
+        });
+        section(out, section::EXEMPLARS, self.exemplars.len(), |out| {
+            let mut ids = Deltas::default();
+            let mut time = 0;
+            for (series, exemplar) in self.exemplars {
+                ids.write(out, *series);
+                write_i64(out, exemplar.time.0.wrapping_sub(time));
+                time = exemplar.time.0;
+                out.extend_from_slice(&exemplar.value.to_bits().to_le_bytes());
+                write_bytes(out, exemplar.labels.as_bytes());
+            }
+        });
+        section(out, section::METADATA, self.metadata.len(), |out| {
+            for (metric, metadata) in self.metadata {
+                write_text(out, metric);
+                out.push(metadata.metric_type as u8);
+                write_text(out, &metadata.unit);
+                write_text(out, &metadata.help);
+            }
+        });
+    }
+
+    fn write_rows(&self, out: &mut Vec<u8>) -> Result<(), TooDeep> {
+        try_section(out, section::STREAMS, self.streams.len(), |out| {
+            for stream in self.streams {
+                write_bytes(out, stream.labels.as_bytes());
+                write_attributes(out, &stream.resource)?;
+                write_text(out, &stream.scope.name);
+                write_text(out, &stream.scope.version);
+                write_attributes(out, &stream.scope.attributes)?;
+            }
+            Ok(())
+        })?;
+        try_section(out, section::LOGS, self.logs.len(), |out| {
+            let mut time = 0;
+            for entry in self.logs {
+                write_u64(out, u64::from(entry.stream));
+                write_log(out, &entry.record, time)?;
+                time = entry.record.time.0;
+            }
+            Ok(())
+        })?;
+        try_section(out, section::SPANS, self.spans.len(), |out| {
+            let mut time = 0;
+            for entry in self.spans {
+                write_u64(out, u64::from(entry.stream));
+                write_span(out, &entry.span, time)?;
+                time = entry.span.time.0;
+            }
+            Ok(())
+        })
+    }
+
+    fn write_changes(&self, out: &mut Vec<u8>) {
+        section(out, section::STATE, self.state.len(), |out| {
+            for op in self.state {
+                write_text(out, &op.collection);
+                write_text(out, &op.key);
+                write_u64(out, op.version);
+                out.push(u8::from(op.value.is_some()));
+                if let Some(value) = &op.value {
+                    write_bytes(out, value);
+                }
+            }
+        });
+        section(out, section::DELETIONS, self.deletions.len(), |out| {
+            for deletion in self.deletions {
+                write_u64(out, deletion.id);
+                write_u64(out, deletion.generation.0);
+                out.push(deletion.signal as u8);
+                write_range(out, deletion.range);
+                write_matchers(out, &deletion.matchers);
+            }
+        });
+        section(out, section::REPLACEMENTS, self.replacements.len(), |out| {
+            let mut ids = Deltas::default();
+            for replacement in self.replacements {
+                ids.write(out, replacement.series);
+                write_range(out, replacement.range);
+            }
+        });
+    }
+}
+
+impl Scratch {
+    /// Makes a record of the body.
+    fn seal(&mut self) -> Result<EncodedRecord> {
+        let size = self.body.len();
+        if size > RECORD_BODY_BYTES_MAX {
+            return Err(EngineError::InvalidArgument(format!(
+                "request of {size} bytes, at most {RECORD_BODY_BYTES_MAX} are accepted"
+            )));
+        }
+        let (payload, flags) = if size >= COMPRESS_BYTES_MIN && self.compress() {
+            (&self.packed, RECORD_FLAG_ZSTD)
+        } else {
+            (&self.body, 0)
+        };
+        let mut bytes = Vec::with_capacity(RECORD_HEADER_BYTES + payload.len());
+        bytes.extend_from_slice(&RecordHeader::of(payload, size as u32, flags));
+        bytes.extend_from_slice(payload);
+        Ok(EncodedRecord { bytes })
+    }
+
+    /// Compresses the body; whether that made it smaller.
+    fn compress(&mut self) -> bool {
+        if self.compressor.is_none() {
+            // Only an allocation can fail here; the record is then stored as it is.
+            self.compressor = zstd::bulk::Compressor::new(COMPRESS_LEVEL).ok();
+        }
+        self.packed.clear();
+        self.packed
+            .reserve(zstd::zstd_safe::compress_bound(self.body.len()));
+        let Some(compressor) = &mut self.compressor else {
+            return false;
+        };
+        match compressor.compress_to_buffer(&self.body, &mut self.packed) {
+            Ok(written) => written < self.body.len(),
+            Err(_) => false,
+        }
+    }
+
+    /// Gives back what an unusually large request took.
+    fn trim(&mut self) {
+        if self.body.capacity() > SCRATCH_BYTES_MAX {
+            self.body = Vec::new();
+            self.packed = Vec::new();
+        }
+    }
+}
+
+/// Writes tag, item count, size and content of a section; nothing for one without items.
+fn section(out: &mut Vec<u8>, tag: u8, count: usize, write: impl FnOnce(&mut Vec<u8>)) {
+    let written = try_section(out, tag, count, |out| {
+        write(out);
+        Ok(())
+    });
+    debug_assert!(written.is_ok(), "bug: only attributes can nest too deep");
+}
+
+fn try_section(
+    out: &mut Vec<u8>,
+    tag: u8,
+    count: usize,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), TooDeep>,
+) -> Result<(), TooDeep> {
+    if count == 0 {
+        return Ok(());
+    }
+    out.push(tag);
+    write_u64(out, count as u64);
+    let size_at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let start = out.len();
+    write(out)?;
+    // Bodies beyond the limit are refused as a whole, so that a size cut here is never stored.
+    let size = (out.len() - start) as u32;
+    out[size_at..start].copy_from_slice(&size.to_le_bytes());
+    Ok(())
+}
+
+/// Series ids as differences: neighbours in a request are usually neighbours in the store.
+#[derive(Default)]
+struct Deltas(u64);
+
+impl Deltas {
+    #[inline]
+    fn write(&mut self, out: &mut Vec<u8>, series: SeriesRef) {
+        write_i64(out, series.0.wrapping_sub(self.0) as i64);
+        self.0 = series.0;
+    }
+}
+
+fn write_samples(out: &mut Vec<u8>, rows: &SampleRows<'_>) {
+    out.reserve(rows.values.len() * 10);
+    let mut ids = Deltas::default();
+    for series in rows.series {
+        ids.write(out, *series);
+    }
+    write_times(out, rows.times);
+    write_times(out, rows.starts);
+    for value in rows.values {
+        out.extend_from_slice(&value.to_bits().to_le_bytes());
+    }
+}
+
+/// Bits that say which optional fields of a row follow.
+pub(super) mod row_flag {
+    pub(crate) const TRACE_ID: u8 = 1;
+    pub(crate) const SPAN_ID: u8 = 1 << 1;
+    pub(crate) const PARENT: u8 = 1 << 2;
+    pub(crate) const KNOWN_LOG: u8 = TRACE_ID | SPAN_ID;
+    pub(crate) const KNOWN_SPAN: u8 = PARENT;
+}
+
+fn write_log(out: &mut Vec<u8>, record: &LogRecord, time_before: i64) -> Result<(), TooDeep> {
+    let mut flags = 0;
+    if record.trace_id.is_some() {
+        flags |= row_flag::TRACE_ID;
+    }
+    if record.span_id.is_some() {
+        flags |= row_flag::SPAN_ID;
+    }
+    out.push(flags);
+    write_i64(out, record.time.0.wrapping_sub(time_before));
+    write_i64(out, record.observed_time.0.wrapping_sub(record.time.0));
+    out.push(record.severity);
+    write_text(out, &record.severity_text);
+    write_text(out, &record.event_name);
+    if let Some(id) = record.trace_id {
+        out.extend_from_slice(&id.0);
+    }
+    if let Some(id) = record.span_id {
+        out.extend_from_slice(&id.0);
+    }
+    write_value(out, &record.body, ATTRIBUTE_DEPTH_MAX)?;
+    write_attributes(out, &record.attributes)
+}
+
+fn write_span(out: &mut Vec<u8>, span: &Span, time_before: i64) -> Result<(), TooDeep> {
+    out.push(if span.parent_span_id.is_some() {
+        row_flag::PARENT
+    } else {
+        0
+    });
+    out.extend_from_slice(&span.trace_id.0);
+    out.extend_from_slice(&span.span_id.0);
+    if let Some(id) = span.parent_span_id {
+        out.extend_from_slice(&id.0);
+    }
+    out.push(span.kind as u8);
+    out.push(span.status as u8);
+    write_i64(out, span.time.0.wrapping_sub(time_before));
+    write_i64(out, span.duration_ns);
+    write_text(out, &span.name);
+    write_text(out, &span.status_message);
+    write_attributes(out, &span.attributes)?;
+    write_u64(out, span.events.len() as u64);
+    for event in &span.events {
+        write_i64(out, event.time.0.wrapping_sub(span.time.0));
+        write_text(out, &event.name);
+        write_attributes(out, &event.attributes)?;
+    }
+    write_u64(out, span.links.len() as u64);
+    for link in &span.links {
+        out.extend_from_slice(&link.trace_id.0);
+        out.extend_from_slice(&link.span_id.0);
+        write_attributes(out, &link.attributes)?;
+    }
+    Ok(())
+}
+
+fn write_range(out: &mut Vec<u8>, range: crate::model::TimeRange) {
+    out.extend_from_slice(&range.start.0.to_le_bytes());
+    out.extend_from_slice(&range.end.0.to_le_bytes());
+}
+
+/// Appends matchers: count, then name, operator and value of each.
+pub(crate) fn write_matchers(out: &mut Vec<u8>, matchers: &[crate::index::Matcher]) {
+    use crate::index::MatchOp;
+    write_u64(out, matchers.len() as u64);
+    for matcher in matchers {
+        write_text(out, matcher.name());
+        out.push(match matcher.op() {
+            MatchOp::Equal => 0,
+            MatchOp::NotEqual => 1,
+            MatchOp::Regex => 2,
+            MatchOp::NotRegex => 3,
+        });
+        write_text(out, matcher.value());
+    }
+}
