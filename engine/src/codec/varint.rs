@@ -1,5 +1,8 @@
 //! LEB128 variable-length integers, and zig-zag for signed ones.
 
+/// Longest encoding of a `u64`.
+pub const VARINT_BYTES_MAX: usize = 10;
+
 /// Appends `value` in 1 to 10 bytes.
 #[inline]
 pub fn write_u64(out: &mut Vec<u8>, mut value: u64) {
@@ -13,7 +16,7 @@ pub fn write_u64(out: &mut Vec<u8>, mut value: u64) {
 /// Appends `value` zig-zag encoded: small magnitudes of either sign are short.
 #[inline]
 pub fn write_i64(out: &mut Vec<u8>, value: i64) {
-    write_u64(out, ((value << 1) ^ (value >> 63)) as u64);
+    write_u64(out, zigzag(value));
 }
 
 /// Reads a value at `*at` and moves `*at` past it; `None` when the bytes end or exceed 64 bits.
@@ -38,8 +41,25 @@ pub fn read_u64(bytes: &[u8], at: &mut usize) -> Option<u64> {
 /// Reads what [`write_i64`] wrote.
 #[inline]
 pub fn read_i64(bytes: &[u8], at: &mut usize) -> Option<i64> {
-    let raw = read_u64(bytes, at)?;
-    Some(((raw >> 1) as i64) ^ -((raw & 1) as i64))
+    read_u64(bytes, at).map(unzigzag)
+}
+
+/// Bytes that [`write_u64`] needs for `value`.
+#[inline]
+pub const fn len_u64(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// Maps 0, -1, 1, -2 … to 0, 1, 2, 3 …
+#[inline]
+pub const fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// The inverse of [`zigzag`].
+#[inline]
+pub const fn unzigzag(value: u64) -> i64 {
+    ((value >> 1) as i64) ^ -((value & 1) as i64)
 }
 
 #[cfg(test)]
