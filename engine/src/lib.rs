@@ -35,6 +35,7 @@ pub mod limits;
 pub mod model;
 pub mod options;
 pub mod scan;
+pub mod segment;
 pub mod store;
 pub mod wal;
 

@@ -75,6 +75,22 @@ impl Labels {
         builder.finish()
     }
 
+    /// Builds a set from pairs that are known to be good: ascending names, nothing empty.
+    pub(crate) fn from_sorted(pairs: &[(&str, &str)]) -> Self {
+        debug_assert!(
+            pairs.windows(2).all(|w| w[0].0 < w[1].0),
+            "bug: labels not in ascending order"
+        );
+        let size = pairs.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
+        let mut bytes = Vec::with_capacity(size);
+        for (name, value) in pairs {
+            push_label(&mut bytes, name, value);
+        }
+        Self {
+            bytes: bytes.into(),
+        }
+    }
+
     /// Reads back [`Labels::as_bytes`], checking lengths, UTF-8, order and emptiness.
     ///
     /// # Errors

@@ -1,0 +1,535 @@
+//! Reads a metrics segment over mapped bytes. Nothing is copied before it is decoded, and nothing is
+//! read before it is asked for: opening costs the label names and a few table heads.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use roaring::RoaringBitmap;
+
+use crate::codec::floats;
+use crate::error::Result;
+use crate::index::Matcher;
+use crate::model::{
+    Exemplar, HistogramSample, Labels, Metadata, SampleColumns, Signal, TimeRange, TimestampNs,
+};
+
+use super::super::column;
+use super::super::file::{Section, SegmentBytes, SegmentFile};
+use super::super::format::{CHUNK_ARRIVALS, CHUNK_HISTOGRAMS, CHUNK_START_TIMES, SectionKind};
+use super::super::label_index::LabelIndex;
+use super::super::meta::SegmentMeta;
+use super::super::select::Selector;
+use super::super::series_table::SeriesTable;
+use super::super::wire::Cursor;
+use super::annotations::{read_exemplars, read_metadata};
+use super::cache::{self, DecodeCache};
+use super::directory::{ChunkDirectory, ChunkRef};
+use super::histograms;
+use super::stats::{self, ChunkStats};
+
+/// An open metrics segment. Shared by any number of readers.
+pub struct MetricSegmentReader {
+    file: SegmentFile,
+    meta: SegmentMeta,
+    row_count: u32,
+    index: LabelIndex,
+    series: SeriesTable,
+    directory: ChunkDirectory,
+    data: Section,
+    stats: Section,
+}
+
+impl fmt::Debug for MetricSegmentReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MetricSegmentReader")
+            .field("file", &self.file)
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How many values a label has and how many series bear it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelCardinality {
+    /// The label.
+    pub name: String,
+    /// Its distinct values.
+    pub values: u64,
+    /// Series that have it.
+    pub series: u64,
+}
+
+/// The parts of a chunk's bytes.
+struct ChunkParts<'a> {
+    starts: Option<(&'a [u8], u64)>,
+    arrivals: Option<(&'a [u8], u64)>,
+    values: &'a [u8],
+    values_at: u64,
+}
+
+impl MetricSegmentReader {
+    /// Opens a segment; `path` is for error messages.
+    ///
+    /// # Errors
+    /// [`crate::EngineError::Corruption`] when the file is damaged where opening looks, or is not a
+    /// metrics segment. What opening does not look at is checked when it is read.
+    pub fn open(bytes: SegmentBytes, path: impl Into<PathBuf>) -> Result<Self> {
+        let file = SegmentFile::open(bytes, path)?;
+        if file.signal() != Signal::Metrics {
+            return Err(file.corrupt(0, "a metrics segment", file.signal().as_str()));
+        }
+        let meta = SegmentMeta::read(&file)?;
+        // Bounded by u32 when the meta section was read.
+        let row_count = meta.series_count as u32;
+        Ok(Self {
+            index: LabelIndex::open(&file, row_count)?,
+            series: SeriesTable::open(&file, row_count)?,
+            directory: ChunkDirectory::open(&file, row_count)?,
+            data: file.section(SectionKind::Data),
+            stats: file.section(SectionKind::ChunkStats),
+            row_count,
+            meta,
+            file,
+        })
+    }
+
+    /// What the segment says about itself.
+    #[must_use]
+    pub fn meta(&self) -> &SegmentMeta {
+        &self.meta
+    }
+
+    /// The file below.
+    #[must_use]
+    pub fn file(&self) -> &SegmentFile {
+        &self.file
+    }
+
+    /// How many series there are. Rows are numbered in ascending order of their labels.
+    #[must_use]
+    pub fn row_count(&self) -> u32 {
+        self.row_count
+    }
+
+    // ---- finding series
+
+    /// The rows that pass all matchers and have a chunk that overlaps `range`.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<RoaringBitmap> {
+        if range.is_empty() || !self.meta.range.overlaps(range) {
+            return Ok(RoaringBitmap::new());
+        }
+        let rows = Selector {
+            file: &self.file,
+            index: &self.index,
+            series: &self.series,
+            row_count: self.row_count,
+        }
+        .select(matchers)?;
+        let whole = self.meta.range;
+        if range.start <= whole.start && whole.end <= range.end {
+            return Ok(rows);
+        }
+        let mut kept = Vec::new();
+        for row in rows {
+            if self.overlaps(row, range)? {
+                kept.push(row);
+            }
+        }
+        Ok(RoaringBitmap::from_sorted_iter(kept).unwrap_or_default())
+    }
+
+    fn overlaps(&self, row: u32, range: TimeRange) -> Result<bool> {
+        let chunks = self.directory.row(&self.file, row)?;
+        // A row without chunks has exemplars only; it is listed whatever the range.
+        let mut found = chunks.len() == 0;
+        for index in 0..chunks.len() {
+            if found {
+                break;
+            }
+            let times = chunks.times(index)?;
+            found = times.first <= range.end.0 && times.last >= range.start.0;
+            if times.first > range.end.0 && chunks.is_plain() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// The labels of `row`.
+    ///
+    /// # Errors
+    /// Damage, or a row that does not exist.
+    pub fn labels(&self, row: u32) -> Result<Labels> {
+        self.series.labels(&self.file, &self.index, row)
+    }
+
+    /// One label's value of `row`, as a slice of the mapped file; `None` when the row lacks it.
+    ///
+    /// # Errors
+    /// Damage, or a row that does not exist.
+    pub fn label_value(&self, row: u32, name: &str) -> Result<Option<&str>> {
+        let Some(label) = self.index.label(name) else {
+            return Ok(None);
+        };
+        match self.series.rank(&self.file, row, label)? {
+            Some(rank) => Ok(Some(self.index.value(&self.file, label, rank)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// The label names of the segment, ascending; with `rows`, only those that these rows bear.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn label_names(&self, rows: Option<&RoaringBitmap>) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for label in 0..self.index.label_count() {
+            let borne = match rows {
+                None => true,
+                Some(rows) => !self.index.presence(&self.file, label)?.is_disjoint(rows),
+            };
+            if borne {
+                names.push(self.index.label_name(label).to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// The values of a label, ascending; with `rows`, only those that these rows bear.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn label_values(&self, name: &str, rows: Option<&RoaringBitmap>) -> Result<Vec<String>> {
+        let Some(label) = self.index.label(name) else {
+            return Ok(Vec::new());
+        };
+        let value = |rank| Ok(self.index.value(&self.file, label, rank)?.to_owned());
+        let value_count = self.index.value_count(label);
+        let Some(rows) = rows else {
+            return (0..value_count).map(value).collect();
+        };
+        let mut ranks = RoaringBitmap::new();
+        if rows.len() < u64::from(value_count) * 4 {
+            for row in rows {
+                ranks.extend(self.series.rank(&self.file, row, label)?);
+            }
+        } else {
+            for rank in 0..value_count {
+                let mut postings = RoaringBitmap::new();
+                self.index
+                    .add_postings(&self.file, label, rank, &mut postings)?;
+                if !postings.is_disjoint(rows) {
+                    ranks.insert(rank);
+                }
+            }
+        }
+        ranks.into_iter().map(value).collect()
+    }
+
+    /// Values and series per label.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn cardinality(&self) -> Result<Vec<LabelCardinality>> {
+        (0..self.index.label_count())
+            .map(|label| {
+                Ok(LabelCardinality {
+                    name: self.index.label_name(label).to_owned(),
+                    values: u64::from(self.index.value_count(label)),
+                    series: self.index.presence_count(&self.file, label)?,
+                })
+            })
+            .collect()
+    }
+
+    /// Series per value of a label, in ascending order of the values.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn series_per_value(&self, name: &str) -> Result<Vec<(String, u64)>> {
+        let Some(label) = self.index.label(name) else {
+            return Ok(Vec::new());
+        };
+        (0..self.index.value_count(label))
+            .map(|rank| {
+                let value = self.index.value(&self.file, label, rank)?.to_owned();
+                Ok((value, self.index.posting_count(&self.file, label, rank)?))
+            })
+            .collect()
+    }
+
+    // ---- reading samples
+
+    /// The chunks of `row` that overlap `range`, in stored order: of each kind (floats, histograms) in
+    /// time order.
+    ///
+    /// # Errors
+    /// Damage, or a row that does not exist.
+    pub fn chunks(&self, row: u32, range: TimeRange) -> Result<Vec<ChunkRef>> {
+        let mut chunks = Vec::new();
+        let row = self.directory.row(&self.file, row)?;
+        row.overlapping(range.start.0, range.end.0, |chunk| {
+            chunks.push(chunk);
+            Ok(())
+        })?;
+        Ok(chunks)
+    }
+
+    /// About how many samples `row` has in `range`: the counts of the chunks that overlap it.
+    ///
+    /// # Errors
+    /// Damage, or a row that does not exist.
+    pub fn approximate_samples(&self, row: u32, range: TimeRange) -> Result<u64> {
+        let mut count = 0;
+        let row = self.directory.row(&self.file, row)?;
+        row.overlapping(range.start.0, range.end.0, |chunk| {
+            count += chunk.count() as u64;
+            Ok(())
+        })?;
+        Ok(count)
+    }
+
+    /// Appends the samples of `row` in `range` to `out`, oldest first.
+    ///
+    /// # Errors
+    /// Damage; `out` then holds the chunks before the damaged one.
+    pub fn read(
+        &self,
+        row: u32,
+        range: TimeRange,
+        cache: &mut DecodeCache,
+        out: &mut SampleColumns,
+    ) -> Result<()> {
+        let row = self.directory.row(&self.file, row)?;
+        row.overlapping(range.start.0, range.end.0, |chunk| {
+            self.read_chunk(&chunk, range, cache, out)
+        })
+    }
+
+    /// Appends the samples of one chunk in `range` to `out`.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn read_chunk(
+        &self,
+        chunk: &ChunkRef,
+        range: TimeRange,
+        cache: &mut DecodeCache,
+        out: &mut SampleColumns,
+    ) -> Result<()> {
+        let table = self.directory.timestamps();
+        let times = cache.timestamps(&self.file, &table, chunk.column, &chunk.times)?;
+        let from = match times.first() {
+            Some(first) if *first < range.start.0 => times.partition_point(|t| *t < range.start.0),
+            _ => 0,
+        };
+        let to = match times.last() {
+            Some(last) if *last > range.end.0 => times.partition_point(|t| *t <= range.end.0),
+            _ => times.len(),
+        };
+        if from >= to {
+            return Ok(());
+        }
+        let parts = self.parts(chunk)?;
+        let mut starts = std::mem::take(&mut cache.integers);
+        starts.clear();
+        if let Some((block, at)) = parts.starts {
+            column::decode_integers(&self.file, at, block, chunk.count(), &mut starts)?;
+        }
+        if chunk.flags & CHUNK_HISTOGRAMS != 0 {
+            let all = histograms::decode(&self.file, parts.values_at, parts.values, chunk.count())?;
+            for (at, histogram) in all.into_iter().enumerate().take(to).skip(from) {
+                let start = starts.get(at).copied().filter(|start| *start != 0);
+                out.histograms.push(HistogramSample {
+                    time: TimestampNs(times[at]),
+                    histogram,
+                    start_time: start.map(TimestampNs),
+                });
+            }
+        } else {
+            self.read_floats(&parts, chunk, from..to, &mut out.values)?;
+            append_starts(out, &starts, from..to);
+            out.timestamps.extend_from_slice(&times[from..to]);
+        }
+        cache.integers = starts;
+        Ok(())
+    }
+
+    fn read_floats(
+        &self,
+        parts: &ChunkParts<'_>,
+        chunk: &ChunkRef,
+        wanted: std::ops::Range<usize>,
+        out: &mut Vec<f64>,
+    ) -> Result<()> {
+        if let Some(value) = floats::constant(parts.values) {
+            out.resize(out.len() + wanted.len(), value);
+            return Ok(());
+        }
+        let before = out.len();
+        let count = chunk.count();
+        column::decode_floats(&self.file, parts.values_at, parts.values, count, out)?;
+        if wanted.len() < count {
+            out.copy_within(before + wanted.start..before + wanted.end, before);
+            out.truncate(before + wanted.len());
+        }
+        Ok(())
+    }
+
+    /// The generation in which each sample of a chunk arrived; empty when all came with the segment's.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn arrivals(&self, chunk: &ChunkRef) -> Result<Vec<u64>> {
+        let mut numbers = Vec::new();
+        if let Some((block, at)) = self.parts(chunk)?.arrivals {
+            column::decode_integers(&self.file, at, block, chunk.count(), &mut numbers)?;
+        }
+        Ok(numbers.into_iter().map(|n| n as u64).collect())
+    }
+
+    /// Statistics of a float chunk, if they are known without decoding it.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn chunk_stats(&self, chunk: &ChunkRef) -> Result<Option<ChunkStats>> {
+        if let Some(record) = self.raw_stats(chunk)? {
+            let at = chunk.stats.map_or(0, |(at, _)| at);
+            let mut cursor = Cursor::new(&self.file, record, self.stats.offset + at);
+            return Ok(Some(stats::read(&mut cursor)?));
+        }
+        if chunk.is_histogram() {
+            return Ok(None);
+        }
+        let constant = floats::constant(self.parts(chunk)?.values);
+        Ok(constant.map(|value| stats::of_constant(value, chunk.count())))
+    }
+
+    // ---- what accompanies samples
+
+    /// The exemplars of `row` in `range`, in the order of their arrival.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn exemplars(&self, row: u32, range: TimeRange) -> Result<Vec<Exemplar>> {
+        let mut exemplars = read_exemplars(&self.file, row)?;
+        exemplars.retain(|exemplar| range.contains(exemplar.time));
+        Ok(exemplars)
+    }
+
+    /// Whether the segment has exemplars at all.
+    #[must_use]
+    pub fn has_exemplars(&self) -> bool {
+        self.file.section(SectionKind::Exemplars).length > 0
+    }
+
+    /// Metadata by metric name.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn metadata(&self) -> Result<BTreeMap<String, Vec<Metadata>>> {
+        read_metadata(&self.file)
+    }
+
+    // ---- for the builder, verify and inspect
+
+    fn chunk_bytes(&self, chunk: &ChunkRef) -> Result<(&[u8], u64)> {
+        let bytes = self
+            .file
+            .get_in(self.data, chunk.offset, chunk.length as usize)?;
+        Ok((bytes, self.data.offset + chunk.offset))
+    }
+
+    fn parts(&self, chunk: &ChunkRef) -> Result<ChunkParts<'_>> {
+        let (values, values_at) = self.chunk_bytes(chunk)?;
+        if chunk.flags & (CHUNK_START_TIMES | CHUNK_ARRIVALS) == 0 {
+            return Ok(ChunkParts {
+                starts: None,
+                arrivals: None,
+                values,
+                values_at,
+            });
+        }
+        let mut cursor = Cursor::new(&self.file, values, values_at);
+        let mut length = |flag: u8, cursor: &mut Cursor<'_>| match chunk.flags & flag {
+            0 => Ok(None),
+            _ => cursor.count("column length").map(Some),
+        };
+        let starts = length(CHUNK_START_TIMES, &mut cursor)?;
+        let arrivals = length(CHUNK_ARRIVALS, &mut cursor)?;
+        let mut take = |length: Option<usize>| match length {
+            None => Ok::<_, crate::EngineError>(None),
+            Some(length) => {
+                let at = cursor.offset();
+                Ok(Some((cursor.take(length)?, at)))
+            }
+        };
+        let starts = take(starts)?;
+        let arrivals = take(arrivals)?;
+        let values_at = cursor.offset();
+        Ok(ChunkParts {
+            starts,
+            arrivals,
+            values: cursor.rest(),
+            values_at,
+        })
+    }
+
+    /// The encoded values of a chunk: for `inspect`.
+    pub(crate) fn value_block(&self, chunk: &ChunkRef) -> Result<&[u8]> {
+        Ok(self.parts(chunk)?.values)
+    }
+
+    /// All bytes of a chunk: for copying it.
+    pub(crate) fn raw_chunk(&self, chunk: &ChunkRef) -> Result<&[u8]> {
+        Ok(self.chunk_bytes(chunk)?.0)
+    }
+
+    /// The statistics record of a chunk.
+    pub(crate) fn raw_stats(&self, chunk: &ChunkRef) -> Result<Option<&[u8]>> {
+        match chunk.stats {
+            None => Ok(None),
+            Some((at, length)) => {
+                let record = self.file.get_in(self.stats, at, length as usize)?;
+                Ok(Some(record))
+            }
+        }
+    }
+
+    /// The times of a chunk.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn decode_timestamps(&self, chunk: &ChunkRef) -> Result<Vec<i64>> {
+        cache::decode(&self.file, &self.directory.timestamps(), &chunk.times)
+    }
+
+    /// How many distinct timestamp columns there are, and their encoded bytes.
+    pub(crate) fn timestamp_columns(&self) -> Result<(u32, u64)> {
+        let table = self.directory.timestamps();
+        let mut bytes = 0;
+        for column in 0..table.len() {
+            bytes += u64::from(table.get(&self.file, column)?.length);
+        }
+        Ok((table.len(), bytes))
+    }
+}
+
+/// Keeps `start_timestamps` either empty or as long as the values.
+fn append_starts(out: &mut SampleColumns, starts: &[i64], wanted: std::ops::Range<usize>) {
+    let before = out.timestamps.len();
+    match starts.get(wanted.clone()) {
+        Some(starts) if !starts.is_empty() => {
+            out.start_timestamps.resize(before, 0);
+            out.start_timestamps.extend_from_slice(starts);
+        }
+        _ if !out.start_timestamps.is_empty() => {
+            out.start_timestamps.resize(before + wanted.len(), 0);
+        }
+        _ => {}
+    }
+}

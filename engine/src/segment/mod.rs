@@ -1,0 +1,33 @@
+//! Immutable segment files: one container for metrics, logs and spans.
+//!
+//! *Builders* take rows in order and write the file as they go; *readers* work over mapped bytes and
+//! copy nothing before it is decoded. `docs/formats/segment.md` describes every byte.
+//!
+//! Invariants:
+//! - A segment never changes after its rename; its identity (length and checksum) is in the manifest.
+//! - No byte is believed before the checksum of its page was compared, and no offset before it was
+//!   found inside its section: damage gives an error that names file and offset, never a panic.
+//! - Rows are sorted by labels (metrics: series; logs and spans: streams), then time.
+
+mod column;
+mod container;
+mod file;
+pub mod format;
+mod interner;
+mod label_index;
+mod meta;
+mod metrics;
+mod packed;
+mod select;
+mod series_table;
+mod wire;
+mod write;
+
+pub use container::{FileIdentity, SegmentSink};
+pub use file::{Section, SegmentBytes, SegmentFile};
+pub use meta::{SegmentMeta, SegmentOrigin};
+pub use metrics::{
+    ChunkRef, ChunkStats, DecodeCache, LabelCardinality, MetricBuildOptions, MetricSegmentBuilder,
+    MetricSegmentReader, TimestampColumn,
+};
+pub use write::{FILE_SUFFIX, SegmentFileWriter, file_name, map};

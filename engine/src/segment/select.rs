@@ -1,0 +1,162 @@
+//! Matchers to rows.
+//!
+//! Each matcher becomes the set of rows that pass it, found over whichever of the label's values are
+//! fewer to look at: the ones that pass, or the ones that do not. Literals and alternations are looked
+//! up, a literal prefix narrows the values by binary search, and only what is left is tested value by
+//! value. Once few rows are left, the remaining expensive matchers look at those rows instead.
+
+use roaring::RoaringBitmap;
+
+use crate::error::Result;
+use crate::index::{MatchOp, Matcher};
+
+use super::file::SegmentFile;
+use super::label_index::LabelIndex;
+use super::series_table::SeriesTable;
+
+/// What is needed to evaluate matchers over one segment.
+pub(crate) struct Selector<'a> {
+    pub(crate) file: &'a SegmentFile,
+    pub(crate) index: &'a LabelIndex,
+    pub(crate) series: &'a SeriesTable,
+    pub(crate) row_count: u32,
+}
+
+impl Selector<'_> {
+    /// The rows that pass all matchers.
+    pub(crate) fn select(&self, matchers: &[Matcher]) -> Result<RoaringBitmap> {
+        let mut ordered: Vec<(u64, &Matcher)> =
+            matchers.iter().map(|m| (self.estimate(m), m)).collect();
+        ordered.sort_by_key(|(cost, _)| *cost);
+        let mut rows: Option<RoaringBitmap> = None;
+        for (cost, matcher) in ordered {
+            let next = match rows {
+                None => self.matching(matcher)?,
+                // Testing a row costs a few times what testing a value does.
+                Some(rows) if rows.len() * 4 < cost => self.filter(rows, matcher)?,
+                Some(rows) => rows & self.matching(matcher)?,
+            };
+            if next.is_empty() {
+                return Ok(next);
+            }
+            rows = Some(next);
+        }
+        Ok(rows.unwrap_or_else(|| self.all()))
+    }
+
+    fn all(&self) -> RoaringBitmap {
+        let mut rows = RoaringBitmap::new();
+        rows.insert_range(0..self.row_count);
+        rows
+    }
+
+    /// About how many values have to be looked at.
+    fn estimate(&self, matcher: &Matcher) -> u64 {
+        match (matcher.op(), self.index.label(matcher.name())) {
+            (_, None) => 0,
+            (MatchOp::Equal | MatchOp::NotEqual, Some(_)) => 1,
+            (_, Some(label)) => match matcher.literal_values() {
+                Some(values) => 2 * values.len() as u64,
+                None => u64::from(self.index.value_count(label)),
+            },
+        }
+    }
+
+    /// The rows that pass one matcher.
+    fn matching(&self, matcher: &Matcher) -> Result<RoaringBitmap> {
+        let passes_missing = matcher.matches_missing();
+        let Some(label) = self.index.label(matcher.name()) else {
+            return Ok(if passes_missing {
+                self.all()
+            } else {
+                RoaringBitmap::new()
+            });
+        };
+        if !passes_missing {
+            if let Some(values) = matcher.literal_values() {
+                return self.with_values(label, &values);
+            }
+        }
+        if matcher.op() == MatchOp::NotEqual {
+            let without = self.with_values(label, &[matcher.value()])?;
+            let from = if passes_missing {
+                self.all()
+            } else {
+                self.index.presence(self.file, label)?
+            };
+            return Ok(from - without);
+        }
+        self.scan_values(label, matcher, passes_missing)
+    }
+
+    fn with_values(&self, label: u32, values: &[&str]) -> Result<RoaringBitmap> {
+        let mut rows = RoaringBitmap::new();
+        for value in values.iter().filter(|v| !v.is_empty()) {
+            if let Ok(rank) = self.index.find_value(self.file, label, value)? {
+                self.index.add_postings(self.file, label, rank, &mut rows)?;
+            }
+        }
+        Ok(rows)
+    }
+
+    fn scan_values(
+        &self,
+        label: u32,
+        matcher: &Matcher,
+        passes_missing: bool,
+    ) -> Result<RoaringBitmap> {
+        let value_count = self.index.value_count(label);
+        let candidates = self
+            .index
+            .prefix_ranks(self.file, label, matcher.literal_prefix())?;
+        let mut passing = Vec::new();
+        for rank in candidates {
+            if matcher.matches(self.index.value(self.file, label, rank)?) {
+                passing.push(rank);
+            }
+        }
+        let few_pass = passing.len() <= value_count as usize / 2;
+        if few_pass && !passes_missing {
+            return self.union(label, passing);
+        }
+        let mut passing = passing.into_iter().peekable();
+        let failing = (0..value_count).filter(|rank| passing.next_if_eq(rank).is_none());
+        let from = if passes_missing {
+            self.all()
+        } else {
+            self.index.presence(self.file, label)?
+        };
+        Ok(from - self.union(label, failing)?)
+    }
+
+    fn union(&self, label: u32, ranks: impl IntoIterator<Item = u32>) -> Result<RoaringBitmap> {
+        let mut rows = RoaringBitmap::new();
+        for rank in ranks {
+            self.index.add_postings(self.file, label, rank, &mut rows)?;
+        }
+        Ok(rows)
+    }
+
+    /// Tests the value of each row.
+    fn filter(&self, rows: RoaringBitmap, matcher: &Matcher) -> Result<RoaringBitmap> {
+        let Some(label) = self.index.label(matcher.name()) else {
+            return Ok(if matcher.matches_missing() {
+                rows
+            } else {
+                RoaringBitmap::new()
+            });
+        };
+        let mut kept = Vec::new();
+        for row in rows {
+            let rank = self.series.rank(self.file, row, label)?;
+            let value = match rank {
+                Some(rank) => self.index.value(self.file, label, rank)?,
+                None => "",
+            };
+            if matcher.matches(value) {
+                kept.push(row);
+            }
+        }
+        Ok(RoaringBitmap::from_sorted_iter(kept).unwrap_or_default())
+    }
+}
