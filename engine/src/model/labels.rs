@@ -295,6 +295,18 @@ impl LabelsBuilder {
         self.pairs.retain(|(n, _)| n != name);
     }
 
+    /// The pairs in the order added.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.pairs
+            .iter()
+            .map(|(name, value)| (name.as_ref(), value.as_str()))
+    }
+
+    /// Keeps the pairs for which `keep(name, value)` answers true.
+    pub fn retain(&mut self, mut keep: impl FnMut(&str, &str) -> bool) {
+        self.pairs.retain(|(name, value)| keep(name, value));
+    }
+
     /// The value of a label, if set.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {

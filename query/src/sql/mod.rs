@@ -1,0 +1,251 @@
+//! SQL over the store: one DataFusion session per query, with limits, and nothing else in reach.
+//!
+//! Invariants: a statement sees one tenant; it can neither read nor write files; its memory comes
+//! from one pool shared by all statements; it ends at its deadline or when its stream is dropped.
+
+mod cell;
+mod error;
+mod output;
+#[cfg(test)]
+mod tests;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Instant;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use chronolith_engine::{RequestContext, Store};
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider};
+use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::execution::context::SQLOptions;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::StreamExt;
+
+pub use error::{Position, SqlError};
+pub use output::{Encoder, Format};
+
+use crate::tables::{MetricSchema, PublicSchema, Source};
+
+/// Settings of [`SqlEngine`].
+#[derive(Clone, Debug)]
+pub struct SqlEngineOptions {
+    /// Bytes that all running statements together may hold.
+    pub memory_bytes_max: usize,
+    /// Partitions a statement is split into: how many cores it may use.
+    pub parallelism: usize,
+    /// Bytes of a statement's text.
+    pub text_bytes_max: usize,
+    /// Where large sorts and aggregations spill to; `None` refuses them instead.
+    pub spill_dir: Option<std::path::PathBuf>,
+}
+
+impl Default for SqlEngineOptions {
+    fn default() -> Self {
+        Self {
+            memory_bytes_max: 512 << 20,
+            parallelism: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            text_bytes_max: 1 << 20,
+            spill_dir: None,
+        }
+    }
+}
+
+/// Runs SQL statements over a store. Cheap to clone.
+#[derive(Clone)]
+pub struct SqlEngine {
+    store: Store,
+    options: SqlEngineOptions,
+    runtime: Arc<RuntimeEnv>,
+}
+
+/// The answer to a statement, still being computed.
+pub struct SqlStream {
+    schema: SchemaRef,
+    stream: SendableRecordBatchStream,
+    deadline: Option<Instant>,
+}
+
+impl std::fmt::Debug for SqlEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqlEngine")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SqlEngine {
+    /// An engine over `store`.
+    ///
+    /// # Errors
+    /// When the spill directory cannot be used.
+    pub fn new(store: Store, options: SqlEngineOptions) -> Result<Self, SqlError> {
+        let top = NonZeroUsize::new(5).unwrap_or(NonZeroUsize::MIN);
+        let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_bytes_max), top);
+        let spill = match &options.spill_dir {
+            Some(dir) => DiskManagerMode::Directories(vec![dir.clone()]),
+            None => DiskManagerMode::Disabled,
+        };
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(spill))
+            .build_arc()?;
+        Ok(Self {
+            store,
+            options,
+            runtime,
+        })
+    }
+
+    /// A DataFusion session that sees the tables of the context's tenant.
+    ///
+    /// Useful to embed: register further tables or functions, then plan statements on it.
+    #[must_use]
+    pub fn session(&self, context: &RequestContext) -> SessionContext {
+        let source = Source {
+            store: self.store.clone(),
+            context: context.clone(),
+        };
+        let config = SessionConfig::new()
+            .with_target_partitions(self.options.parallelism)
+            .with_information_schema(true)
+            .with_create_default_catalog_and_schema(false)
+            .with_default_catalog_and_schema("chronolith", "public")
+            .set_bool("datafusion.sql_parser.collect_spans", true);
+        let catalog = MemoryCatalogProvider::new();
+        let schemas: [(&str, Arc<dyn SchemaProvider>); 2] = [
+            ("public", Arc::new(PublicSchema::new(source.clone()))),
+            ("metric", Arc::new(MetricSchema::new(source))),
+        ];
+        for (name, schema) in schemas {
+            // A memory catalog takes any schema, so there is no error to report.
+            let _ = catalog.register_schema(name, schema);
+        }
+        let state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_default_features()
+            .build();
+        let session = SessionContext::new_with_state(state);
+        session.register_catalog("chronolith", Arc::new(catalog));
+        session
+    }
+
+    /// Plans a statement and starts it. `params` fill `$1`, `$2`, …
+    ///
+    /// # Errors
+    /// [`SqlError`] with the position where the text is at fault, where that is known.
+    pub async fn query(
+        &self,
+        context: &RequestContext,
+        text: &str,
+        params: &[serde_json::Value],
+    ) -> Result<SqlStream, SqlError> {
+        if text.len() > self.options.text_bytes_max {
+            return Err(SqlError::Invalid {
+                message: format!(
+                    "statement of {} bytes, at most {} are allowed",
+                    text.len(),
+                    self.options.text_bytes_max
+                ),
+                position: None,
+            });
+        }
+        let session = self.session(context);
+        let read_only = SQLOptions::new()
+            .with_allow_ddl(false)
+            .with_allow_dml(false)
+            .with_allow_statements(false);
+        let plan = session
+            .state()
+            .create_logical_plan(text)
+            .await
+            .map_err(SqlError::planning)?;
+        read_only.verify_plan(&plan).map_err(SqlError::planning)?;
+        let plan = if params.is_empty() {
+            plan
+        } else {
+            let values = params
+                .iter()
+                .map(parameter)
+                .collect::<Result<Vec<_>, _>>()?;
+            plan.with_param_values(ParamValues::from(values))
+                .map_err(SqlError::planning)?
+        };
+        let frame = session
+            .execute_logical_plan(plan)
+            .await
+            .map_err(SqlError::planning)?;
+        let stream = frame.execute_stream().await.map_err(SqlError::planning)?;
+        Ok(SqlStream {
+            schema: stream.schema(),
+            stream,
+            deadline: context.deadline,
+        })
+    }
+}
+
+fn parameter(value: &serde_json::Value) -> Result<ScalarValue, SqlError> {
+    use serde_json::Value;
+    Ok(match value {
+        Value::Null => ScalarValue::Null,
+        Value::Bool(flag) => ScalarValue::from(*flag),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => ScalarValue::from(whole),
+            None => ScalarValue::from(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Value::String(text) => ScalarValue::from(text.as_str()),
+        Value::Array(_) | Value::Object(_) => {
+            return Err(SqlError::Invalid {
+                message: "a parameter must be null, a truth value, a number or text".into(),
+                position: None,
+            });
+        }
+    })
+}
+
+impl SqlStream {
+    /// Columns of the answer.
+    #[must_use]
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// The next batch of rows; `None` at the end.
+    ///
+    /// # Errors
+    /// [`SqlError::Timeout`] once the context's deadline has passed; otherwise what went wrong.
+    pub async fn next(&mut self) -> Option<Result<RecordBatch, SqlError>> {
+        let next = self.stream.next();
+        let result = match self.deadline {
+            None => next.await,
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), next).await {
+                Ok(result) => result,
+                Err(_) => return Some(Err(SqlError::Timeout)),
+            },
+        };
+        result.map(|batch| batch.map_err(SqlError::execution))
+    }
+
+    /// All rows at once.
+    ///
+    /// # Errors
+    /// As [`SqlStream::next`].
+    pub async fn collect(mut self) -> Result<Vec<RecordBatch>, SqlError> {
+        let mut batches = Vec::new();
+        while let Some(batch) = self.next().await {
+            batches.push(batch?);
+        }
+        Ok(batches)
+    }
+}
+
+impl From<datafusion::error::DataFusionError> for SqlError {
+    fn from(error: datafusion::error::DataFusionError) -> Self {
+        Self::execution(error)
+    }
+}
