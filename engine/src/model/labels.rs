@@ -245,7 +245,14 @@ impl<'a> Iterator for LabelsIter<'a> {
 }
 
 fn take_str<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a str> {
-    let length = usize::try_from(varint::read_u64(bytes, at)?).ok()?;
+    let start = *at;
+    let length = varint::read_u64(bytes, at)?;
+    // Sets are compared and hashed by their bytes, so each set has one encoding: a length that is
+    // padded with zero bits would make a second one.
+    if *at - start != varint::len_u64(length) {
+        return None;
+    }
+    let length = usize::try_from(length).ok()?;
     let end = at.checked_add(length)?;
     let text = std::str::from_utf8(bytes.get(*at..end)?).ok()?;
     *at = end;
@@ -363,6 +370,13 @@ mod tests {
             Err(LabelsError::Duplicate(name)) if name == "a"
         ));
         assert_eq!(Labels::from_pairs([("", "1")]), Err(LabelsError::EmptyName));
+    }
+
+    #[test]
+    fn a_set_has_one_encoding() {
+        // The length of the value is 1, padded to three bytes. Found by fuzzing.
+        let padded = b"\x08__name__\x81\x80\x00x";
+        assert_eq!(Labels::from_bytes(padded), Err(LabelsError::Malformed(0)));
     }
 
     #[test]

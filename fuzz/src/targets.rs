@@ -1,0 +1,5 @@
+//! The bodies, by what they attack.
+
+pub mod codec;
+pub mod labels;
+pub mod promql;
