@@ -13,10 +13,20 @@
 
 mod cursor;
 mod format;
+mod log_file;
+mod reader;
 mod record;
+mod replay;
+mod stats;
+mod writer;
 
 pub use format::FORMAT_VERSION;
 pub use record::{
     Deletion, EncodedRecord, HistogramRow, LogEntry, Record, RecordRef, Replacement, SampleRows,
     Samples, SpanEntry, StateOp,
 };
+pub use replay::{
+    Followed, Follower, LogPosition, LogStart, ReplayReport, TornTail, has_log, replay,
+};
+pub use stats::{LatencyHistogram, LatencySummary, WalStats};
+pub use writer::{Applier, Logged, Wal, WalOptions};

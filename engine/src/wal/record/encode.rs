@@ -37,6 +37,10 @@ impl EncodedRecord {
     pub(in crate::wal) fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
+
+    pub(in crate::wal) fn header_bytes(&self) -> &[u8] {
+        self.bytes.get(..RECORD_HEADER_BYTES).unwrap_or(&[])
+    }
 }
 
 struct Scratch {
