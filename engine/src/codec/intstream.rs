@@ -28,6 +28,12 @@ const KNOWN_BITS: u8 = ORDER_MASK | HAS_DIVISOR | LAYOUT_SPLIT;
 /// Largest width of the packed low bits in the split layout: the byte above must fit 64 bits.
 const SPLIT_LOW_BITS_MAX: u32 = 56;
 
+/// Buckets kept free below the bulk of the values. Lower values are patches.
+const SPLIT_MARGIN: u64 = 16;
+
+/// The byte that stands in for a patched one: about the middle of the bulk, so that it is cheap.
+const SPLIT_STAND_IN: u8 = 28;
+
 /// Below this the frame and table of the entropy coder outweigh what they save.
 const SPLIT_COUNT_MIN: usize = 96;
 
@@ -335,7 +341,8 @@ struct SplitPlan {
 }
 
 impl SplitPlan {
-    /// Buckets of about a quarter of a standard deviation, the window centred on the bulk.
+    /// Buckets of about a quarter of a standard deviation, the bulk near the window's low end: the
+    /// entropy coder's table is as long as the highest byte.
     fn new(residuals: &[i64]) -> SplitPlan {
         const SAMPLES: usize = 256;
         let step = residuals.len().div_ceil(SAMPLES);
@@ -347,9 +354,9 @@ impl SplitPlan {
         let low_bits = bitpack::width_of(spread)
             .saturating_sub(5)
             .min(SPLIT_LOW_BITS_MAX);
-        let middle = low.wrapping_add((spread / 2) as i64);
+        let below = SPLIT_MARGIN << low_bits;
         SplitPlan {
-            reference: middle.wrapping_sub((128_u64 << low_bits) as i64),
+            reference: low.wrapping_sub(below as i64),
             low_bits,
         }
     }
@@ -379,19 +386,18 @@ fn encode_split(residuals: &[i64], out: &mut Vec<u8>) {
         varint::write_u64(out, high(offset));
         previous = at;
     }
-    // A patched value takes the middle byte, which is common, rather than one that is rare.
     let tops: Vec<u8> = offsets
         .iter()
         .map(|&offset| {
             if is_patch(offset) {
-                128
+                SPLIT_STAND_IN
             } else {
                 high(offset) as u8
             }
         })
         .collect();
     let mut packed_tops = Vec::with_capacity(tops.len());
-    zstd_context::compress(&tops, 1, &mut packed_tops);
+    zstd_context::compress_entropy(&tops, &mut packed_tops);
     if packed_tops.len() < tops.len() {
         varint::write_u64(out, packed_tops.len() as u64);
         out.extend_from_slice(&packed_tops);
@@ -519,6 +525,29 @@ fn unpack(packed: &[u8], width: u32, reference: i64, out: &mut [i64]) {
     }
 }
 
+/// As [`unpack`], with a byte of `tops` above the low bits of each value.
+#[inline]
+fn unpack_split(packed: &[u8], low_bits: u32, reference: i64, tops: &[u8], out: &mut [i64]) {
+    let full = (
+        out.first_chunk_mut::<BLOCK_LEN>(),
+        tops.first_chunk::<BLOCK_LEN>(),
+    );
+    if let (Some(out), Some(tops)) = full
+        && low_bits <= 24
+    {
+        let mut words = [0_u32; BLOCK_LEN];
+        bitpack::unpack_block_u32(packed, low_bits, &mut words);
+        for ((value, word), &top) in out.iter_mut().zip(words).zip(tops) {
+            *value = reference.wrapping_add(i64::from(word | u32::from(top) << low_bits));
+        }
+        return;
+    }
+    unpack(packed, low_bits, reference, out);
+    for (value, &top) in out.iter_mut().zip(tops) {
+        *value = value.wrapping_add((u64::from(top) << low_bits) as i64);
+    }
+}
+
 /// Bytes of `count` (at most [`BLOCK_LEN`]) values of `width` bits.
 #[inline]
 fn packed_size(count: usize, width: u32) -> usize {
@@ -609,10 +638,7 @@ fn decode_split(
     for (block, tops) in tops.chunks(BLOCK_LEN).enumerate() {
         let values = &mut values[..tops.len()];
         let packed = reader.take(packed_size(tops.len(), low_bits))?;
-        unpack(packed, low_bits, reference, values);
-        for (value, &top) in values.iter_mut().zip(tops) {
-            *value = value.wrapping_add((u64::from(top) << low_bits) as i64);
-        }
+        unpack_split(packed, low_bits, reference, tops, values);
         let start = block * BLOCK_LEN;
         while let Some((at, high)) = patches.next_if(|&(at, _)| at < start + BLOCK_LEN) {
             // Takes back the stand-in of `encode_split`.

@@ -20,6 +20,7 @@ pub mod checksum;
 pub mod choose;
 pub mod chunk_stream;
 pub mod floats;
+pub mod histograms;
 pub mod integers;
 mod intstream;
 mod pco_wrapper;
