@@ -309,7 +309,7 @@ impl Record {
 fn signed_size(value: i64) -> usize {
     let magnitude = (value ^ (value >> 63)) as u64;
     // One more bit for the sign.
-    ((65 - magnitude.leading_zeros() as usize) + 7) / 8
+    (65 - magnitude.leading_zeros() as usize).div_ceil(8)
 }
 
 /// Reads a chunk from the bytes and the count that [`Appender`] gave at some moment.
