@@ -32,10 +32,13 @@ mod head;
 pub mod index;
 pub mod io;
 pub mod limits;
+pub mod manifest;
 pub mod model;
 pub mod options;
 pub mod scan;
+mod sealed;
 pub mod segment;
+pub mod state;
 pub mod store;
 pub mod wal;
 

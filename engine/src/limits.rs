@@ -16,6 +16,10 @@ pub const LABEL_NAME_BYTES_MAX: usize = 4 << 10;
 pub const LABEL_VALUE_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a series' label set, encoded.
 pub const LABEL_SET_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a state document's collection and of its key.
+pub const STATE_NAME_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a state document.
+pub const STATE_VALUE_BYTES_MAX: usize = 16 << 20;
 
 const _: () = assert!(LABEL_VALUE_BYTES_MAX < LABEL_SET_BYTES_MAX);
 const _: () = assert!(LABEL_NAME_BYTES_MAX < LABEL_VALUE_BYTES_MAX);

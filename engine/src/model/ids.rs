@@ -64,14 +64,6 @@ impl fmt::Display for SegmentId {
     }
 }
 
-/// Names a computation whose output is stored (a recording rule, a score, span metrics); its rows
-/// live in segments of their own and are replaced when it runs again.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
-#[serde(transparent)]
-pub struct DerivationId(pub u64);
-
 /// Names a request, so that a retry of it is recognised.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

@@ -11,11 +11,11 @@
 //!   acknowledgement.
 //! - A failed sync ends all writing until the store is opened again.
 
-mod cursor;
+pub(crate) mod cursor;
 mod format;
 mod log_file;
 mod reader;
-mod record;
+pub(crate) mod record;
 mod replay;
 mod stats;
 mod writer;
@@ -26,7 +26,7 @@ pub use record::{
     Samples, SpanEntry, StateOp,
 };
 pub use replay::{
-    Followed, Follower, LogPosition, LogStart, ReplayReport, TornTail, has_log, replay,
+    Followed, Follower, LogPosition, LogStart, ReplayReport, TornTail, is_pristine, replay,
 };
 pub use stats::{LatencyHistogram, LatencySummary, WalStats};
 pub use writer::{Applier, Logged, Wal, WalOptions};

@@ -101,13 +101,22 @@ fn missing(dir: &Path, number: u64) -> EngineError {
     })
 }
 
-/// Whether `dir` holds any log file. A store without manifest but with log files has lost its
-/// manifest, unless nothing was ever written to them.
+/// Whether `dir` holds no record: no log at all, or the first file of a store that was being made
+/// when the process ended. A store without manifest whose log is not pristine has lost its
+/// manifest.
 ///
 /// # Errors
-/// What the file system says.
-pub fn has_log(fs: &dyn FileSystem, dir: &Path) -> Result<bool> {
-    Ok(!log_files(fs, dir)?.is_empty())
+/// As [`replay`].
+pub fn is_pristine(fs: &dyn FileSystem, dir: &Path) -> Result<bool> {
+    match log_files(fs, dir)?.as_slice() {
+        [] => Ok(true),
+        [1] => {
+            let mut reader = LogReader::open(fs, dir, 1)?;
+            let step = reader.next()?;
+            Ok(!matches!(step, Step::Frame { .. } | Step::End))
+        }
+        _ => Ok(false),
+    }
 }
 
 /// Hands every record from `start` on to `apply`, in order, with its sequence number. Decoding

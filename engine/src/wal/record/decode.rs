@@ -12,8 +12,8 @@ use super::{
 use crate::context::TenantId;
 use crate::index::{MatchOp, Matcher};
 use crate::model::{
-    BatchId, DerivationId, Exemplar, Generation, Labels, LogRecord, Metadata, MetricType, Scope,
-    SeriesRef, Signal, Span, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, Stream, TimeRange,
+    BatchId, Exemplar, Generation, Labels, LogRecord, Metadata, MetricType, Scope, SeriesRef,
+    Signal, Span, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, Stream, TimeRange,
     TimestampNs, TraceId,
 };
 use crate::wal::cursor::{Cursor, Malformed};
@@ -52,7 +52,7 @@ impl Record {
             record.batch = Some(BatchId(cursor.array()?));
         }
         if flags & body_flag::DERIVATION != 0 {
-            record.derivation = Some(DerivationId(cursor.u64()?));
+            record.derivation = Some(Arc::from(cursor.text()?));
         }
         let mut tag_before = 0;
         while cursor.remaining() > 0 {

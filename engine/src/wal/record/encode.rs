@@ -112,7 +112,7 @@ impl RecordRef<'_> {
             out.extend_from_slice(&batch.0);
         }
         if let Some(derivation) = self.derivation {
-            out.extend_from_slice(&derivation.0.to_le_bytes());
+            write_text(out, derivation);
         }
         self.write_metrics(out);
         self.write_rows(out)?;

@@ -15,11 +15,14 @@ use std::sync::Arc;
 
 pub use encode::EncodedRecord;
 
+pub(crate) use decode::read_matchers;
+pub(crate) use encode::write_matchers;
+
 use crate::context::TenantId;
 use crate::index::Matcher;
 use crate::model::{
-    BatchId, DerivationId, Exemplar, Generation, Histogram, Labels, LogRecord, Metadata, SeriesRef,
-    Signal, Span, Stream, TimeRange, TimestampNs,
+    BatchId, Exemplar, Generation, Histogram, Labels, LogRecord, Metadata, SeriesRef, Signal, Span,
+    Stream, TimeRange, TimestampNs,
 };
 
 /// Float samples as columns of equal length, borrowed.
@@ -140,8 +143,8 @@ pub struct RecordRef<'a> {
     pub arrival: TimestampNs,
     /// Recognises a retry.
     pub batch: Option<BatchId>,
-    /// The computation that made these rows; `None` for what clients sent.
-    pub derivation: Option<DerivationId>,
+    /// Names the computation that made these rows; `None` for what clients sent.
+    pub derivation: Option<&'a str>,
     /// Series that samples of this or later records name.
     pub series: &'a [(SeriesRef, Labels)],
     /// Float samples.
@@ -199,8 +202,8 @@ pub struct Record {
     pub arrival: TimestampNs,
     /// Recognises a retry.
     pub batch: Option<BatchId>,
-    /// The computation that made these rows; `None` for what clients sent.
-    pub derivation: Option<DerivationId>,
+    /// Names the computation that made these rows; `None` for what clients sent.
+    pub derivation: Option<Arc<str>>,
     /// Series that samples of this or later records name.
     pub series: Vec<(SeriesRef, Labels)>,
     /// Float samples.
@@ -233,7 +236,7 @@ impl Record {
             tenant: &self.tenant,
             arrival: self.arrival,
             batch: self.batch,
-            derivation: self.derivation,
+            derivation: self.derivation.as_deref(),
             series: &self.series,
             samples: self.samples.as_rows(),
             histograms: &self.histograms,

@@ -49,7 +49,7 @@ pub(in crate::wal) fn full_record() -> Record {
         tenant: TenantId::new("team-a").unwrap(),
         arrival: TimestampNs(-5),
         batch: Some(BatchId([7; 16])),
-        derivation: Some(DerivationId(9)),
+        derivation: Some(Arc::from("rule/x")),
         series: vec![(SeriesRef(7), labels("a")), (SeriesRef(8), labels("b"))],
         samples: Samples {
             series: vec![
