@@ -5,7 +5,7 @@ use crate::codec::varint;
 /// Why bytes could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} at byte {offset}")]
-pub struct Malformed {
+pub(crate) struct Malformed {
     /// What is wrong.
     pub what: &'static str,
     /// Offset inside the decoded bytes.
