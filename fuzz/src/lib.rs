@@ -32,8 +32,10 @@ pub struct Target {
 /// All targets.
 pub static TARGETS: &[&Target] = &[
     &targets::codec::VARINT,
+    &targets::codec::BLOCK,
     &targets::labels::LABELS,
     &targets::labels::MATCHER,
+    &targets::segment::METRIC_SEGMENT,
     &targets::promql::PROMQL,
     &targets::promql::NUMBERS,
 ];

@@ -3,3 +3,4 @@
 pub mod codec;
 pub mod labels;
 pub mod promql;
+pub mod segment;

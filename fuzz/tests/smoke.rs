@@ -88,8 +88,10 @@ macro_rules! smoke_tests {
 
 smoke_tests! {
     varint: targets::codec::VARINT,
+    block: targets::codec::BLOCK,
     labels: targets::labels::LABELS,
     matcher: targets::labels::MATCHER,
+    metric_segment: targets::segment::METRIC_SEGMENT,
     promql: targets::promql::PROMQL,
     durations: targets::promql::NUMBERS,
 }
