@@ -1,17 +1,21 @@
 //! Segment files: damage is an error, never a panic and never an allocation beyond the file's size.
 //!
 //! Every byte is covered by a checksum, so that a mutant would be refused at once and the readers
-//! behind the checksums never see it. The body therefore reads each input twice: as it is, and with
+//! behind the checksums never see it. The body therefore reads each file twice: as it is, and with
 //! all checksums made right, as a faulty writer or a forger would leave it.
+//!
+//! An input is a segment file, or a list of patches to one of our seeds: bytes that are inserted or
+//! removed shift the tail, which every reader refuses at once, while patches keep the frame and
+//! reach the tables inside.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use chronolith_engine::codec::checksum::crc32c;
 use chronolith_engine::model::{
     Exemplar, Generation, Labels, Metadata, SampleColumns, TimeRange, TimestampNs,
 };
 use chronolith_engine::segment::format::{
-    HEADER_CRC_AT, PAGE_CRC_SIZE, PAGE_SIZE, TRAILER_BODY_AT, TRAILER_CRC_AT, TRAILER_SIZE,
+    HEADER_CRC_AT, MAGIC, PAGE_CRC_SIZE, PAGE_SIZE, TRAILER_BODY_AT, TRAILER_CRC_AT, TRAILER_SIZE,
 };
 use chronolith_engine::segment::{
     DecodeCache, MetricBuildOptions, MetricSegmentBuilder, MetricSegmentReader, SegmentOrigin,
@@ -19,6 +23,7 @@ use chronolith_engine::segment::{
 use chronolith_engine::{Matcher, Result, TenantId};
 
 use crate::Target;
+use crate::mutate::Random;
 
 /// Metrics segments.
 pub static METRIC_SEGMENT: Target = Target {
@@ -31,11 +36,39 @@ pub static METRIC_SEGMENT: Target = Target {
 /// Rows that are read of an input: hostile counts must not turn into hours.
 const ROWS_MAX: u32 = 64;
 
+/// Bytes of one patch: offset (u32), width (u8: one of 1, 2, 4, 8 by its low bits), value (8).
+const PATCH_SIZE: usize = 13;
+
+/// Files that patches are applied to.
+static FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(files);
+
 fn metric_segment(data: &[u8]) {
-    let _ = read_all(data.to_vec());
-    if let Some(repaired) = with_right_checksums(data.to_vec()) {
+    let file = if data.starts_with(&MAGIC[..4]) {
+        data.to_vec()
+    } else {
+        patched(data)
+    };
+    let _ = read_all(file.clone());
+    if let Some(repaired) = with_right_checksums(file) {
         let _ = read_all(repaired);
     }
+}
+
+/// Applies a list of patches: the first byte picks the file.
+fn patched(data: &[u8]) -> Vec<u8> {
+    let Some((which, patches)) = data.split_first() else {
+        return Vec::new();
+    };
+    let mut file = FILES[usize::from(*which) % FILES.len()].clone();
+    for patch in patches.chunks_exact(PATCH_SIZE) {
+        let offset = u32::from_le_bytes([patch[0], patch[1], patch[2], patch[3]]) as usize;
+        let offset = offset % file.len();
+        let width = 1 << (patch[4] & 3);
+        for (byte, value) in file[offset..].iter_mut().zip(&patch[5..5 + width]) {
+            *byte = *value;
+        }
+    }
+    file
 }
 
 /// Reads everything that a segment offers.
@@ -101,8 +134,26 @@ fn put(bytes: &mut [u8], at: usize, crc: u32) -> Option<()> {
     Some(())
 }
 
-/// Segments of some series, small enough to mutate quickly.
+/// The files themselves, and lists of patches spread over them.
 fn seeds() -> Vec<Vec<u8>> {
+    let mut seeds = FILES.clone();
+    let mut random = Random::new(1);
+    for _ in 0..100 {
+        let mut patches = vec![random.next_u64() as u8];
+        for _ in 0..=random.below(4) {
+            patches.extend((random.next_u64() as u32).to_le_bytes());
+            patches.push(random.next_u64() as u8);
+            // Small numbers reach deeper than large ones, which fail the first bound.
+            let value = random.next_u64() >> (8 * random.below(8));
+            patches.extend(value.to_le_bytes());
+        }
+        seeds.push(patches);
+    }
+    seeds
+}
+
+/// Segments of some series, small enough to read quickly.
+fn files() -> Vec<Vec<u8>> {
     [(0, 0), (1, 1), (6, 130)]
         .into_iter()
         .map(|(series, samples)| match segment(series, samples) {
@@ -151,7 +202,7 @@ mod tests {
 
     #[test]
     fn right_checksums_change_nothing_in_a_good_file() {
-        for seed in seeds() {
+        for seed in files() {
             assert!(read_all(seed.clone()).is_ok());
             assert_eq!(with_right_checksums(seed.clone()), Some(seed.clone()));
             // A flipped byte in the first section is found as it is, and read once repaired.
@@ -163,5 +214,16 @@ mod tests {
             assert!(reader(damaged).is_err());
             let _ = reader(repaired);
         }
+    }
+
+    #[test]
+    fn patches_reach_behind_the_checksums() {
+        let seeds = seeds();
+        let opened = seeds[FILES.len()..].iter().filter(|patches| {
+            let repaired = with_right_checksums(patched(patches));
+            repaired.is_some_and(|bytes| MetricSegmentReader::open(Arc::new(bytes), "x").is_ok())
+        });
+        let opened = opened.count();
+        assert!(opened > 20, "{opened} of 100 patched files open");
     }
 }
