@@ -140,7 +140,7 @@ fn seeds() -> Vec<Vec<u8>> {
     let mut random = Random::new(1);
     for _ in 0..100 {
         let mut patches = vec![random.next_u64() as u8];
-        for _ in 0..=random.below(4) {
+        for _ in 0..=random.below(2) {
             patches.extend((random.next_u64() as u32).to_le_bytes());
             patches.push(random.next_u64() as u8);
             // Small numbers reach deeper than large ones, which fail the first bound.
@@ -154,7 +154,7 @@ fn seeds() -> Vec<Vec<u8>> {
 
 /// Segments of some series, small enough to read quickly.
 fn files() -> Vec<Vec<u8>> {
-    [(0, 0), (1, 1), (6, 130)]
+    [(0, 0), (1, 1), (6, 130), (40, 300)]
         .into_iter()
         .map(|(series, samples)| match segment(series, samples) {
             Ok(bytes) => bytes,
@@ -167,7 +167,7 @@ fn segment(series_count: usize, sample_count: usize) -> Result<Vec<u8>> {
     let origin = SegmentOrigin::received(TenantId::default(), Generation(1), TimeRange::new(1, 2));
     let mut builder = MetricSegmentBuilder::new(Vec::new(), origin, MetricBuildOptions::default())?;
     for series in 0..series_count {
-        let instance = format!("host-{series}:9100");
+        let instance = format!("host-{series:03}:9100");
         let pairs = [
             ("__name__", "queue_depth"),
             ("instance", instance.as_str()),
