@@ -1,0 +1,312 @@
+//! The server's own counters and histograms: plain atomics, read when somebody asks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use chronolith_engine::Store;
+use chronolith_engine::model::MetricType;
+use parking_lot::Mutex;
+
+use super::exposition::{Exposition, Family};
+use super::process;
+
+/// Upper bounds in seconds of the buckets of durations.
+const DURATION_BOUNDS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+];
+
+/// A histogram of durations with fixed buckets.
+#[derive(Debug, Default)]
+pub struct Histogram {
+    buckets: [AtomicU64; DURATION_BOUNDS.len() + 1],
+    sum_ns: AtomicU64,
+}
+
+impl Histogram {
+    /// Adds an observation.
+    pub fn observe(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let index = DURATION_BOUNDS.partition_point(|bound| *bound < seconds);
+        if let Some(bucket) = self.buckets.get(index) {
+            bucket.fetch_add(1, Ordering::Relaxed);
+        }
+        let ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.sum_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    fn write(&self, family: &mut Family, labels: &[(&'static str, &str)]) {
+        let mut count = 0;
+        for (index, bucket) in self.buckets.iter().enumerate() {
+            count += bucket.load(Ordering::Relaxed);
+            let bound = DURATION_BOUNDS
+                .get(index)
+                .map_or("+Inf".to_owned(), f64::to_string);
+            let mut labels = labels.to_vec();
+            labels.push(("le", &bound));
+            family.suffixed_row("_bucket", &labels, count as f64);
+        }
+        let sum = self.sum_ns.load(Ordering::Relaxed) as f64 / 1e9;
+        family.suffixed_row("_sum", labels, sum);
+        family.suffixed_row("_count", labels, count as f64);
+    }
+}
+
+/// What a request is counted under: route pattern, method, status.
+type RequestKey = (String, &'static str, u16);
+
+/// Everything that is counted.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    requests: Mutex<BTreeMap<RequestKey, u64>>,
+    request_durations: Mutex<BTreeMap<String, Arc<Histogram>>>,
+    /// Open connections.
+    pub connections_open: Arc<AtomicU64>,
+    /// Float samples stored.
+    pub ingest_samples: AtomicU64,
+    /// Histogram samples stored.
+    pub ingest_histograms: AtomicU64,
+    /// Exemplars stored.
+    pub ingest_exemplars: AtomicU64,
+    /// Bytes of write bodies as they came.
+    pub ingest_received_bytes: AtomicU64,
+    /// Bytes of write bodies after decompression.
+    pub ingest_decoded_bytes: AtomicU64,
+    /// Series left out because their labels cannot be.
+    pub ingest_series_invalid: AtomicU64,
+    /// Bytes of write requests in flight.
+    pub ingest_inflight_bytes: AtomicU64,
+    /// Writes refused because too much was in flight.
+    pub ingest_refused: AtomicU64,
+    /// Queries running.
+    pub queries_running: AtomicU64,
+    /// Queries waiting for their turn.
+    pub queries_waiting: AtomicU64,
+    /// Queries refused because too many were waiting.
+    pub queries_refused: AtomicU64,
+    /// How long instant queries took.
+    pub query_duration: Histogram,
+    /// How long range queries took.
+    pub query_range_duration: Histogram,
+    /// How long SQL statements took.
+    pub sql_duration: Histogram,
+    /// How long writes took from body to acknowledgement.
+    pub commit_duration: Histogram,
+}
+
+impl Metrics {
+    /// Counts a request that was answered.
+    pub fn request(&self, route: &str, method: &'static str, status: u16, took: Duration) {
+        let key = (route.to_owned(), method, status);
+        *self.requests.lock().entry(key).or_default() += 1;
+        let histogram = {
+            let mut durations = self.request_durations.lock();
+            match durations.get(route) {
+                Some(histogram) => Arc::clone(histogram),
+                None => Arc::clone(durations.entry(route.to_owned()).or_default()),
+            }
+        };
+        histogram.observe(took);
+    }
+
+    /// Everything at this moment, the store's figures and the process' included.
+    #[must_use]
+    pub fn exposition(&self, store: &Store) -> Exposition {
+        let mut out = Exposition::default();
+        let build = out.family(
+            "chronolith_build_info",
+            "A constant 1 with the version as label.",
+            MetricType::Gauge,
+        );
+        build.row(&[("version", crate::VERSION)], 1.0);
+        self.write_http(&mut out);
+        self.write_ingest(&mut out);
+        self.write_queries(&mut out);
+        write_store(&mut out, store);
+        process::write(&mut out);
+        out
+    }
+
+    fn write_http(&self, out: &mut Exposition) {
+        let requests = out.family(
+            "chronolith_http_requests_total",
+            "Requests answered.",
+            MetricType::Counter,
+        );
+        for ((route, method, status), count) in self.requests.lock().iter() {
+            let status = status.to_string();
+            let labels = [("handler", route.as_str()), ("method", method), ("code", &status)];
+            requests.row(&labels, *count as f64);
+        }
+        let durations = out.family(
+            "chronolith_http_request_duration_seconds",
+            "Time from a request's head to the head of its answer.",
+            MetricType::Histogram,
+        );
+        for (route, histogram) in self.request_durations.lock().iter() {
+            histogram.write(durations, &[("handler", route)]);
+        }
+        out.gauge(
+            "chronolith_http_connections",
+            "Open connections.",
+            load(&self.connections_open),
+        );
+    }
+
+    fn write_ingest(&self, out: &mut Exposition) {
+        let rows = out.family(
+            "chronolith_ingest_samples_total",
+            "Samples acknowledged to remote writers.",
+            MetricType::Counter,
+        );
+        rows.row(&[("type", "float")], load(&self.ingest_samples));
+        rows.row(&[("type", "histogram")], load(&self.ingest_histograms));
+        rows.row(&[("type", "exemplar")], load(&self.ingest_exemplars));
+        let bytes = out.family(
+            "chronolith_ingest_bytes_total",
+            "Bytes of write requests, as received and after decompression.",
+            MetricType::Counter,
+        );
+        bytes.row(&[("state", "received")], load(&self.ingest_received_bytes));
+        bytes.row(&[("state", "decoded")], load(&self.ingest_decoded_bytes));
+        out.counter(
+            "chronolith_ingest_series_invalid_total",
+            "Series left out of a write because of their labels.",
+            load(&self.ingest_series_invalid),
+        );
+        out.gauge(
+            "chronolith_ingest_inflight_bytes",
+            "Bytes of write requests in flight.",
+            load(&self.ingest_inflight_bytes),
+        );
+        out.counter(
+            "chronolith_ingest_refused_total",
+            "Writes refused because too many bytes were in flight.",
+            load(&self.ingest_refused),
+        );
+        let commit = out.family(
+            "chronolith_ingest_commit_duration_seconds",
+            "Time from a decoded write to its durable acknowledgement.",
+            MetricType::Histogram,
+        );
+        self.commit_duration.write(commit, &[]);
+    }
+
+    fn write_queries(&self, out: &mut Exposition) {
+        out.gauge(
+            "chronolith_query_running",
+            "Queries running.",
+            load(&self.queries_running),
+        );
+        out.gauge(
+            "chronolith_query_waiting",
+            "Queries waiting for their turn.",
+            load(&self.queries_waiting),
+        );
+        out.counter(
+            "chronolith_query_refused_total",
+            "Queries refused because too many were waiting.",
+            load(&self.queries_refused),
+        );
+        let durations = out.family(
+            "chronolith_query_duration_seconds",
+            "Time that queries took.",
+            MetricType::Histogram,
+        );
+        let kinds = [
+            ("instant", &self.query_duration),
+            ("range", &self.query_range_duration),
+            ("sql", &self.sql_duration),
+        ];
+        for (kind, histogram) in kinds {
+            histogram.write(durations, &[("kind", kind)]);
+        }
+    }
+}
+
+fn load(counter: &AtomicU64) -> f64 {
+    counter.load(Ordering::Relaxed) as f64
+}
+
+fn write_store(out: &mut Exposition, store: &Store) {
+    let stats = store.stats();
+    let gauges = [
+        (
+            "chronolith_head_series",
+            "Series in the head.",
+            stats.head_series,
+        ),
+        (
+            "chronolith_head_samples",
+            "Samples in the head.",
+            stats.head_samples,
+        ),
+        (
+            "chronolith_head_bytes",
+            "Estimated bytes of rows in the head.",
+            stats.head_bytes,
+        ),
+        (
+            "chronolith_head_index_bytes",
+            "Estimated bytes of series, hash tables and postings.",
+            stats.index_bytes,
+        ),
+        (
+            "chronolith_store_exemplars",
+            "Exemplars held.",
+            stats.exemplars,
+        ),
+        (
+            "chronolith_store_generation",
+            "Generation of the store: grows with every change.",
+            stats.generation.0,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        out.gauge(name, help, value as f64);
+    }
+    let segments = store.segments();
+    let total = |of: fn(&chronolith_engine::SegmentInfo) -> u64| -> f64 {
+        segments.iter().map(of).sum::<u64>() as f64
+    };
+    out.gauge(
+        "chronolith_segment_count",
+        "Live segments.",
+        segments.len() as f64,
+    );
+    out.gauge(
+        "chronolith_segment_bytes",
+        "Bytes of live segments.",
+        total(|s| s.bytes),
+    );
+    out.gauge(
+        "chronolith_segment_rows",
+        "Rows in live segments.",
+        total(|s| s.rows),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_are_cumulative() {
+        let histogram = Histogram::default();
+        for ms in [1, 3, 200, 60_000] {
+            histogram.observe(Duration::from_millis(ms));
+        }
+        let mut out = Exposition::default();
+        let family = out.family("h", "", MetricType::Histogram);
+        histogram.write(family, &[]);
+        let value = |le: &str| {
+            let row = family.rows.iter().find(|r| r.labels == [("le", le.to_owned())]);
+            row.map(|r| r.value)
+        };
+        assert_eq!(value("0.001"), Some(1.0));
+        assert_eq!(value("0.005"), Some(2.0));
+        assert_eq!(value("30"), Some(3.0));
+        assert_eq!(value("+Inf"), Some(4.0));
+    }
+}
