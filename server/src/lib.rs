@@ -1,7 +1,23 @@
 //! The server of Chronolith: the only crate that knows HTTP, JSON and protobuf.
+//!
+//! A library so that benches, tests and other front ends can reach its parts; `main.rs` is the
+//! binary `chronolith`.
 
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod body;
+pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod error;
+pub mod ingest;
 pub mod listen;
+pub mod request;
+pub mod router;
+pub mod state;
+pub mod telemetry;
+pub mod wire;
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -237,7 +237,8 @@ mod tests {
 
     #[test]
     fn web_section_is_typed_and_hides_secrets() {
-        let yaml = "web:\n  basic_auth_users:\n    alice: $2b$04$abc\n  bearer_tokens:\n    ci: tok\n";
+        let yaml =
+            "web:\n  basic_auth_users:\n    alice: $2b$04$abc\n  bearer_tokens:\n    ci: tok\n";
         let config = load(yaml, &[], &[]).unwrap();
         assert_eq!(config.web.basic_auth_users.len(), 1);
         assert!(!format!("{config:?}").contains("tok\""));

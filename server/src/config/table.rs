@@ -155,7 +155,7 @@ settings! {
     /// Samples that one query may hold in memory.
     query_samples_max: u64 = "50000000";
     /// Bytes of a query's text.
-    query_text_max: ByteSize = "64KiB";
+    query_text_max: ByteSize = "256KiB";
     /// How far back an instant selector looks for a sample.
     query_lookback: Duration = "5m";
     /// Queries that take longer are logged with their text; 0 logs none.

@@ -41,9 +41,9 @@ pub enum DecodeError {
     /// Not protobuf, or not of this shape.
     #[error("malformed message: {0}")]
     Wire(#[from] WireError),
-    /// A histogram that cannot be.
+    /// A histogram or a series that cannot be.
     #[error("{0}")]
-    Histogram(String),
+    Invalid(String),
     /// A reference into the table of strings that does not exist (2.0).
     #[error("reference {0} to a symbol, of {1} there are")]
     Symbol(u64, usize),
@@ -395,7 +395,7 @@ impl HistogramMessage {
                 3 => h.sum = field.double()?,
                 4 => {
                     h.schema = i32::try_from(field.sint64()?)
-                        .map_err(|_| DecodeError::Histogram("schema out of range".into()))?;
+                        .map_err(|_| DecodeError::Invalid("schema out of range".into()))?;
                 }
                 5 => h.zero_threshold = field.double()?,
                 6 => h.zero_count = exact(field.varint()?)?,
@@ -408,9 +408,8 @@ impl HistogramMessage {
                 13 => repeated_double(field, &mut counts[1])?,
                 14 => {
                     let hint = u8::try_from(field.varint()?).ok();
-                    h.counter_reset_hint = hint
-                        .and_then(CounterResetHint::from_u8)
-                        .unwrap_or_default();
+                    h.counter_reset_hint =
+                        hint.and_then(CounterResetHint::from_u8).unwrap_or_default();
                 }
                 15 => time_ms = field.int64()?,
                 16 => repeated_double(field, &mut custom)?,
@@ -425,7 +424,7 @@ impl HistogramMessage {
                 custom.len(),
             ];
             if parts.iter().any(|n| *n > HISTOGRAM_BUCKETS_MAX) {
-                return Err(DecodeError::Histogram(format!(
+                return Err(DecodeError::Invalid(format!(
                     "histogram with more than {HISTOGRAM_BUCKETS_MAX} buckets"
                 )));
             }
@@ -438,7 +437,7 @@ impl HistogramMessage {
         if !custom.is_empty() {
             h.custom_values = Some(Arc::from(custom));
         }
-        h.validate().map_err(DecodeError::Histogram)?;
+        h.validate().map_err(DecodeError::Invalid)?;
         Ok(Self {
             histogram: h,
             time_ms,
@@ -450,7 +449,7 @@ impl HistogramMessage {
 /// Counts beyond 2^53 would change when held as a double.
 fn exact(count: u64) -> Result<f64, DecodeError> {
     if count > EXACT_MAX {
-        return Err(DecodeError::Histogram(format!(
+        return Err(DecodeError::Invalid(format!(
             "histogram count {count} is above 2^53"
         )));
     }
@@ -469,7 +468,7 @@ fn read_span(bytes: &[u8]) -> Result<BucketSpan, DecodeError> {
     }
     match (i32::try_from(offset), u32::try_from(length)) {
         (Ok(offset), Ok(length)) => Ok(BucketSpan { offset, length }),
-        _ => Err(DecodeError::Histogram("histogram span out of range".into())),
+        _ => Err(DecodeError::Invalid("histogram span out of range".into())),
     }
 }
 
@@ -492,7 +491,7 @@ fn populations(deltas: &[i64], counts: Vec<f64>, integer: bool) -> Result<Vec<f6
             .checked_add(*delta)
             .filter(|p| (0..=EXACT_MAX.cast_signed()).contains(p))
             .ok_or_else(|| {
-                DecodeError::Histogram("histogram bucket population out of range".into())
+                DecodeError::Invalid("histogram bucket population out of range".into())
             })?;
         buckets.push(population as f64);
     }

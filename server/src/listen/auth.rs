@@ -170,7 +170,10 @@ mod tests {
         let auth = Authenticator::new(&config).unwrap();
         assert!(!auth.is_open());
         for _ in 0..2 {
-            assert_eq!(&*auth.check(&basic("alice", "sesame")).await.unwrap().0, "alice");
+            assert_eq!(
+                &*auth.check(&basic("alice", "sesame")).await.unwrap().0,
+                "alice"
+            );
             assert!(auth.check(&basic("alice", "wrong")).await.is_none());
         }
         assert!(auth.check(&basic("bob", "sesame")).await.is_none());
@@ -187,6 +190,9 @@ mod tests {
             .basic_auth_users
             .insert("alice".into(), Secret::new("sesame"));
         let error = Authenticator::new(&config).err().unwrap();
-        assert!(error.contains("alice") && !error.contains("sesame"), "{error}");
+        assert!(
+            error.contains("alice") && !error.contains("sesame"),
+            "{error}"
+        );
     }
 }

@@ -41,8 +41,7 @@ pub fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, String> {
                 let added = roots.add(certificate);
                 added.map_err(|e| format!("{}: {e}", file.display()))?;
             }
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
             let verifier = match asked {
                 ClientAuth::RequireAndVerifyClientCert => verifier,
                 _ => verifier.allow_unauthenticated(),

@@ -43,8 +43,7 @@ pub struct Exposition {
 impl Exposition {
     /// Adds a counter without labels.
     pub fn counter(&mut self, name: &'static str, help: &'static str, value: f64) {
-        self.family(name, help, MetricType::Counter)
-            .row(&[], value);
+        self.family(name, help, MetricType::Counter).row(&[], value);
     }
 
     /// Adds a gauge without labels.

@@ -136,7 +136,11 @@ impl Metrics {
         );
         for ((route, method, status), count) in self.requests.lock().iter() {
             let status = status.to_string();
-            let labels = [("handler", route.as_str()), ("method", method), ("code", &status)];
+            let labels = [
+                ("handler", route.as_str()),
+                ("method", method),
+                ("code", &status),
+            ];
             requests.row(&labels, *count as f64);
         }
         let durations = out.family(
@@ -301,7 +305,10 @@ mod tests {
         let family = out.family("h", "", MetricType::Histogram);
         histogram.write(family, &[]);
         let value = |le: &str| {
-            let row = family.rows.iter().find(|r| r.labels == [("le", le.to_owned())]);
+            let row = family
+                .rows
+                .iter()
+                .find(|r| r.labels == [("le", le.to_owned())]);
             row.map(|r| r.value)
         };
         assert_eq!(value("0.001"), Some(1.0));

@@ -96,7 +96,10 @@ pub fn push_timestamp(out: &mut String, time_ms: i64) {
     }
     out.push('.');
     let digits = [ms / 100, ms / 10 % 10, ms % 10];
-    let used = digits.iter().rposition(|d| *d > 0).map_or(0, |last| last + 1);
+    let used = digits
+        .iter()
+        .rposition(|d| *d > 0)
+        .map_or(0, |last| last + 1);
     for digit in digits.iter().take(used) {
         out.push(char::from(b'0' + *digit as u8));
     }

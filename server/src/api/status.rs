@@ -1,0 +1,201 @@
+//! `/api/v1/status/*`: what runs here, how it was configured, and what the index holds.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use axum::extract::State;
+use axum::response::Response;
+use serde_json::{Value, json};
+
+use super::envelope::success;
+use super::params::Params;
+use crate::config::{Config, TABLE};
+use crate::error::ApiError;
+use crate::request::Caller;
+use crate::state::AppState;
+use crate::telemetry::rfc3339;
+
+/// Milliseconds since the epoch.
+pub(crate) fn now_ms() -> i64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn answer(data: &Value) -> Response {
+    success(&data.to_string(), &[], &[])
+}
+
+/// `GET /api/v1/status/buildinfo`
+pub async fn build_info() -> Response {
+    answer(&json!({
+        "version": crate::VERSION,
+        "revision": option_env!("CHRONOLITH_REVISION").unwrap_or(""),
+        "branch": "",
+        "buildUser": "",
+        "buildDate": "",
+        "goVersion": "",
+        "application": "chronolith",
+    }))
+}
+
+/// `GET /api/v1/status/runtimeinfo`
+pub async fn runtime_info(State(state): State<AppState>) -> Response {
+    let settings = state.settings();
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    let directory = std::env::current_dir().unwrap_or_default();
+    let mut retention = Vec::new();
+    if !settings.retention.is_zero() {
+        retention.push(text_of(state.config(), "retention"));
+    }
+    if settings.retention_size.0 > 0 {
+        retention.push(text_of(state.config(), "retention_size"));
+    }
+    answer(&json!({
+        "startTime": rfc3339(state.started()),
+        "serverTime": rfc3339(SystemTime::now()),
+        "CWD": directory.display().to_string(),
+        "reloadConfigSuccess": true,
+        "lastConfigTime": rfc3339(state.started()),
+        "corruptionCount": 0,
+        "goroutineCount": 0,
+        "GOMAXPROCS": threads,
+        "GOMEMLIMIT": settings.memory_max.0,
+        "GOGC": "",
+        "GODEBUG": "",
+        "storageRetention": retention.join(" or "),
+    }))
+}
+
+fn text_of(config: &Config, key: &str) -> String {
+    let index = TABLE.iter().position(|s| s.key == key);
+    let found = index.and_then(|i| config.sources.get(i));
+    found.map_or(String::new(), |(text, _)| text.clone())
+}
+
+/// `GET /api/v1/status/flags`
+pub async fn flags(State(state): State<AppState>) -> Response {
+    let values = TABLE
+        .iter()
+        .zip(&state.config().sources)
+        .map(|(setting, (text, _))| (setting.flag(), Value::from(text.as_str())));
+    answer(&Value::Object(values.collect()))
+}
+
+/// `GET /api/v1/status/config`: the settings as YAML, and the file's sections without secrets.
+pub async fn config(State(state): State<AppState>) -> Response {
+    let config = state.config();
+    let mut yaml = String::new();
+    for (setting, (text, _)) in TABLE.iter().zip(&config.sources) {
+        yaml.push_str(&format!(
+            "{}: {}\n",
+            setting.key,
+            Value::from(text.as_str())
+        ));
+    }
+    for name in config.file.section_names() {
+        if let Some(section) = config.file.section(name) {
+            let mut shown = section.value.clone();
+            hide_secrets(&mut shown, false);
+            // JSON is YAML in its flow style.
+            yaml.push_str(&format!("{name}: {shown}\n"));
+        }
+    }
+    answer(&json!({ "yaml": yaml }))
+}
+
+/// Replaces what stands under keys that hold passwords, tokens and keys.
+fn hide_secrets(value: &mut Value, secret: bool) {
+    match value {
+        Value::Object(entries) => {
+            for (key, inner) in entries {
+                let names = [
+                    "password",
+                    "secret",
+                    "token",
+                    "credentials",
+                    "basic_auth_users",
+                ];
+                let is_file = key.ends_with("_file");
+                hide_secrets(
+                    inner,
+                    secret || (!is_file && names.iter().any(|n| key.contains(n))),
+                );
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|i| hide_secrets(i, secret)),
+        Value::Null => {}
+        plain if secret => *plain = Value::from("<secret>"),
+        _ => {}
+    }
+}
+
+/// `GET /api/v1/status/tsdb`
+pub async fn tsdb(
+    State(state): State<AppState>,
+    caller: Caller,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let limit = params.limit()?.unwrap_or(10);
+    if limit > 10_000 {
+        return Err(ApiError::parameter("limit", "must be from 1 to 10000"));
+    }
+    let timeout = state.settings().query_timeout;
+    let (context, _cancel) = state.context(caller.tenant, caller.principal.as_ref(), timeout);
+    let stats = state
+        .blocking(move |state| Ok(state.store().tsdb_status(&context, limit)?))
+        .await?;
+    let list = |pairs: &[(String, u64)]| -> Value {
+        pairs
+            .iter()
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect()
+    };
+    let (start, end) = stats.head_range.map_or((i64::MAX, i64::MIN), |r| {
+        (r.start.to_millis(), r.end.to_millis())
+    });
+    Ok(answer(&json!({
+        "headStats": {
+            "numSeries": stats.series,
+            "numLabelPairs": stats.label_pairs,
+            "chunkCount": stats.series,
+            "minTime": start,
+            "maxTime": end,
+        },
+        "seriesCountByMetricName": list(&stats.series_by_metric),
+        "labelValueCountByLabelName": list(&stats.values_by_label),
+        "memoryInBytesByLabelName": list(&stats.bytes_by_label),
+        "seriesCountByLabelValuePair": list(&stats.series_by_pair),
+    })))
+}
+
+/// `GET /api/v1/rules`: there are none yet, and none can be configured.
+pub async fn rules() -> Response {
+    answer(&json!({ "groups": [] }))
+}
+
+/// `GET /api/v1/alerts`: without rules there are none.
+pub async fn alerts() -> Response {
+    answer(&json!({ "alerts": [] }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_hidden_and_file_names_are_not() {
+        let mut value = json!({
+            "basic_auth_users": {"alice": "$2b$"},
+            "scrape_configs": [{"basic_auth": {"username": "u", "password": "p", "password_file": "f"}}],
+        });
+        hide_secrets(&mut value, false);
+        assert_eq!(value["basic_auth_users"]["alice"], "<secret>");
+        let auth = &value["scrape_configs"][0]["basic_auth"];
+        assert_eq!(auth["password"], "<secret>");
+        assert_eq!(
+            (&auth["username"], &auth["password_file"]),
+            (&json!("u"), &json!("f"))
+        );
+    }
+}

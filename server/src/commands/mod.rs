@@ -1,0 +1,46 @@
+//! The commands of the binary, one file each.
+
+mod check;
+pub mod serve;
+
+use crate::cli::{CheckCommand, Cli, Command, TestCommand};
+
+/// Exit code of a command that is not built yet.
+const NOT_BUILT: u8 = 3;
+
+/// Runs a command; answers the exit code.
+///
+/// # Errors
+/// A message for whoever typed the command.
+pub fn run(cli: Cli) -> anyhow::Result<u8> {
+    match cli.command {
+        Command::Serve(args) => serve::run(&args).map(|()| 0),
+        Command::Check(CheckCommand::Config { file }) => check::config(&file),
+        Command::Demo(_) => Ok(not_built("demo")),
+        Command::Promql(_) => Ok(not_built("promql")),
+        Command::Sql(_) => Ok(not_built("sql")),
+        Command::Logql(_) => Ok(not_built("logql")),
+        Command::Traceql(_) => Ok(not_built("traceql")),
+        Command::Export(_) => Ok(not_built("export")),
+        Command::Import(_) => Ok(not_built("import")),
+        Command::Test(TestCommand::Promql { .. }) => Ok(not_built("test promql")),
+        Command::Test(TestCommand::Logql(_)) => Ok(not_built("test logql")),
+        Command::Test(TestCommand::Traceql(_)) => Ok(not_built("test traceql")),
+        Command::Test(TestCommand::Rules(_)) => Ok(not_built("test rules")),
+        Command::Check(CheckCommand::Rules(_)) => Ok(not_built("check rules")),
+        Command::Verify { .. } => Ok(not_built("verify")),
+        Command::Inspect { .. } => Ok(not_built("inspect")),
+        Command::Backup(_) => Ok(not_built("backup")),
+        Command::Restore(_) => Ok(not_built("restore")),
+        Command::Forecast(_) => Ok(not_built("forecast")),
+        Command::Anomalies(_) => Ok(not_built("anomalies")),
+    }
+}
+
+fn not_built(command: &str) -> u8 {
+    eprintln!(
+        "chronolith {command}: not built yet in version {}",
+        crate::VERSION
+    );
+    NOT_BUILT
+}

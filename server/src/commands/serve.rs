@@ -1,0 +1,217 @@
+//! `serve`: configuration, listeners, store, and the way down.
+//!
+//! Order of the start: configuration, log, sockets (a taken port is known before anything is
+//! touched), store (lock, replay), then the addresses are printed and requests are answered.
+//! Order of the end: writes are refused, requests under way get a few seconds, the store is
+//! synced and closed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use chronolith_engine::{EngineError, Store, StoreOptions, SyncMode};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::ServeArgs;
+use crate::config::{Config, Listen, Settings, Source, Sync, TABLE};
+use crate::listen::{self, Authenticator, Bound, Limits};
+use crate::router::router;
+use crate::state::AppState;
+use crate::telemetry::{init_logging, self_scrape};
+
+/// How long answers under way may take after the signal. With the time to close the store this
+/// has to stay below the 10 s that a supervisor waits.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long closing the store may take before the process ends anyway: what was acknowledged
+/// under `sync: always` is on the medium already.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Threads that may block at the same time: queries, writes and listings.
+const BLOCKING_THREADS_MAX: usize = 128;
+
+/// Runs the server until a signal ends it.
+///
+/// # Errors
+/// What kept it from starting.
+pub fn run(args: &ServeArgs) -> anyhow::Result<()> {
+    let config = Config::load(
+        args.config.as_deref(),
+        |setting| args.flag(setting),
+        |name| std::env::var(name).ok(),
+    )?;
+    init_logging(config.settings.log_format, &config.settings.log_level)
+        .map_err(anyhow::Error::msg)?;
+    runtime()?.block_on(serve(config))
+}
+
+/// The async runtime of the server.
+///
+/// # Errors
+/// The system has no threads left.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .thread_name("chronolith-io")
+        .build()
+        .context("cannot start the runtime")
+}
+
+/// A server that listens, for whoever runs one inside another program.
+pub struct Running {
+    /// What the handlers share.
+    pub state: AppState,
+    /// Where the API is: `http://127.0.0.1:9009`.
+    pub url: String,
+    stop: watch::Sender<bool>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+/// Binds, opens the store and starts to answer.
+///
+/// # Errors
+/// A taken port, a directory that cannot be used, a bad certificate.
+pub async fn start(config: Config) -> anyhow::Result<Running> {
+    let settings = config.settings.clone();
+    let authenticator = Authenticator::new(&config.web).map_err(anyhow::Error::msg)?;
+    let tls = config.web.tls_server_config.as_ref();
+    let tls = tls
+        .map(listen::acceptor)
+        .transpose()
+        .map_err(anyhow::Error::msg)?;
+    let Listen::At(address) = &settings.listen else {
+        return Err(anyhow!("listen: the HTTP API cannot be off"));
+    };
+    let bound = Bound::bind(address, tls)
+        .await
+        .map_err(anyhow::Error::msg)?;
+    warn_about_unbuilt(&config);
+
+    let store = {
+        let settings = settings.clone();
+        tokio::task::spawn_blocking(move || open_store(&settings)).await??
+    };
+    let state = AppState::new(store, config);
+    let url = bound.url();
+    let instance = bound.address().to_string();
+    let (stop, stopped) = watch::channel(false);
+    if settings.self_scrape {
+        let interval = settings.self_scrape_interval.max(Duration::from_secs(1));
+        let scrape = self_scrape::run(state.clone(), instance, interval, stopped.clone());
+        tokio::spawn(scrape);
+    }
+    let limits = Limits {
+        connections_max: settings.connections_max.max(1) as usize,
+        header_timeout: settings.header_timeout,
+        drain_timeout: DRAIN_TIMEOUT,
+    };
+    let open = Arc::clone(&state.metrics().connections_open);
+    let router = router(state.clone(), Arc::new(authenticator));
+    let serving = tokio::spawn(listen::serve(bound, router, limits, open, stopped));
+    Ok(Running {
+        state,
+        url,
+        stop,
+        serving,
+    })
+}
+
+impl Running {
+    /// Refuses writes, lets requests under way end, syncs and closes the store.
+    ///
+    /// # Errors
+    /// The store could not be closed cleanly.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.state.stop_writes();
+        self.stop.send_replace(true);
+        let _ = self.serving.await;
+        let store = self.state.store().clone();
+        let closing = tokio::task::spawn_blocking(move || store.close());
+        match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
+            Ok(closed) => Ok(closed??),
+            Err(_) => Err(anyhow!(
+                "the store did not close within {} s; its log will be replayed at the next start",
+                CLOSE_TIMEOUT.as_secs()
+            )),
+        }
+    }
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let running = tokio::select! {
+        running = start(config) => running?,
+        // Nothing was acknowledged yet, so there is nothing to sync.
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    println!("listening on {}", running.url);
+    tracing::info!(version = crate::VERSION, url = running.url, "ready");
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    tokio::select! {
+        stopped = running.stop() => {
+            if let Err(error) = stopped {
+                tracing::warn!(%error, "not closed cleanly");
+            }
+            tracing::info!("stopped");
+        }
+        _ = terminate.recv() => tracing::warn!("second signal: stopping at once"),
+        _ = interrupt.recv() => tracing::warn!("second signal: stopping at once"),
+    }
+    // A thread that still blocks must not hold the process.
+    std::process::exit(0)
+}
+
+/// Extra listeners are off as long as their protocol is not built. Whoever asked for one is told.
+fn warn_about_unbuilt(config: &Config) {
+    let settings = &config.settings;
+    let extra = [
+        ("otlp_grpc_listen", &settings.otlp_grpc_listen),
+        ("otlp_http_listen", &settings.otlp_http_listen),
+        ("flight_listen", &settings.flight_listen),
+        ("pg_listen", &settings.pg_listen),
+        ("syslog_tcp_listen", &settings.syslog_tcp_listen),
+        ("syslog_udp_listen", &settings.syslog_udp_listen),
+    ];
+    for (key, listen) in extra {
+        let index = TABLE.iter().position(|s| s.key == key);
+        let source = index.and_then(|i| config.sources.get(i)).map(|(_, s)| s);
+        if *listen != Listen::Off && !matches!(source, None | Some(Source::Default)) {
+            tracing::warn!("{key}: this protocol is not built yet, the listener stays off");
+        }
+    }
+}
+
+/// Opens the store with the share of the memory that is its own.
+fn open_store(settings: &Settings) -> anyhow::Result<Store> {
+    let options = store_options(settings);
+    Store::open(&settings.data_dir, options).map_err(|error| match error {
+        EngineError::Locked { .. } => anyhow!("cannot open the store: {error}"),
+        other => anyhow!(
+            "cannot open the store in {}: {other}",
+            settings.data_dir.display()
+        ),
+    })
+}
+
+/// The engine's options as the settings have them.
+///
+/// Of `memory_max` the engine takes half (head, indexes, buffers), queries a quarter, writes in
+/// flight at most an eighth; the rest is for connections, caches of the allocator and code.
+fn store_options(settings: &Settings) -> StoreOptions {
+    StoreOptions {
+        sync: match settings.sync {
+            Sync::Always => SyncMode::Always,
+            Sync::Interval => SyncMode::Interval(settings.sync_interval),
+            Sync::Off => SyncMode::Off,
+        },
+        memory_bytes_max: settings.memory_max.0 / 2,
+        retention: (!settings.retention.is_zero()).then_some(settings.retention),
+        retention_bytes: settings.retention_size.0,
+        ..StoreOptions::default()
+    }
+}

@@ -1,0 +1,6 @@
+//! What comes in: one file per protocol, and the readers that they share.
+
+pub mod append;
+pub mod protobuf;
+pub mod remote_write;
+pub mod write_request;

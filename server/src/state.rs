@@ -1,0 +1,290 @@
+//! What every handler shares, and the one crossing from async to blocking.
+//!
+//! The engine blocks: it reads files, takes locks and waits for the disk. Handlers never call it
+//! on an async thread; they go through [`AppState::blocking`] or hand it a callback. What may run
+//! at the same time is bounded here: queries by number, writes by the bytes that they hold.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use chronolith_engine::{CancelToken, RequestContext, Store, TenantId};
+use chronolith_query::promql::features::Features;
+use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+
+use crate::config::{ByteSize, Config, Settings};
+use crate::error::{ApiError, ErrorType};
+use crate::listen::Principal;
+use crate::telemetry::Metrics;
+
+/// Write budgets are counted in this many bytes, so that a semaphore can hold large ones.
+const BUDGET_UNIT_BYTES: usize = 1 << 10;
+/// How long a write waits for others to finish before it is refused.
+const BUDGET_WAIT: Duration = Duration::from_millis(500);
+/// Decompression buffers kept for reuse, and the largest that is kept.
+const BUFFERS_KEPT_MAX: usize = 8;
+const BUFFER_KEPT_BYTES_MAX: usize = 4 << 20;
+
+/// Shared by all handlers; cheap to clone.
+#[derive(Clone)]
+pub struct AppState(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    config: Config,
+    metrics: Metrics,
+    features: Features,
+    query_slots: Semaphore,
+    write_budget: Arc<Semaphore>,
+    buffers: Mutex<Vec<Vec<u8>>>,
+    next_query_id: AtomicU64,
+    stopping: AtomicBool,
+    started: SystemTime,
+}
+
+impl AppState {
+    /// Wraps an open store.
+    #[must_use]
+    pub fn new(store: Store, config: Config) -> Self {
+        let settings = &config.settings;
+        // An eighth of all memory at most, whatever the setting says.
+        let inflight_max = settings
+            .write_inflight_max
+            .min(ByteSize(settings.memory_max.0 / 8));
+        let budget_units = inflight_max.as_usize() / BUDGET_UNIT_BYTES;
+        let shared = Shared {
+            query_slots: Semaphore::new(settings.query_concurrency_max.max(1) as usize),
+            write_budget: Arc::new(Semaphore::new(
+                budget_units.clamp(1, u32::MAX as usize >> 4),
+            )),
+            store,
+            metrics: Metrics::default(),
+            features: features(&settings.enable_feature),
+            config,
+            buffers: Mutex::new(Vec::new()),
+            next_query_id: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
+            started: SystemTime::now(),
+        };
+        Self(Arc::new(shared))
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    /// The configuration.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.0.config.settings
+    }
+
+    /// Which parts of PromQL are on.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        self.0.features
+    }
+
+    /// The server's own counters.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// When the server started.
+    #[must_use]
+    pub fn started(&self) -> SystemTime {
+        self.0.started
+    }
+
+    /// From now on writes are refused and the server is not ready.
+    pub fn stop_writes(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+    }
+
+    /// Whether the server is on its way down.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
+    }
+
+    /// The context of a request: tenant, principal and deadline, and a switch that is turned off
+    /// when the guard goes, as it does when the client leaves.
+    #[must_use]
+    pub fn context(
+        &self,
+        tenant: TenantId,
+        principal: Option<&Principal>,
+        timeout: Duration,
+    ) -> (RequestContext, CancelGuard) {
+        let mut context = RequestContext::for_tenant(tenant);
+        context.principal = principal.map(|p| Arc::clone(&p.0));
+        context.deadline = Instant::now().checked_add(timeout);
+        context.query_id = self.0.next_query_id.fetch_add(1, Ordering::Relaxed);
+        let guard = CancelGuard(context.cancel.clone());
+        (context, guard)
+    }
+
+    /// Runs `work` on a thread that may block.
+    ///
+    /// # Errors
+    /// What `work` answers; an internal error if it panicked.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let state = self.clone();
+        match tokio::task::spawn_blocking(move || work(&state)).await {
+            Ok(result) => result,
+            Err(error) => Err(ApiError::internal(format!("request ended early: {error}"))),
+        }
+    }
+
+    /// Waits for a turn to run a query.
+    ///
+    /// # Errors
+    /// 503 when too many wait already, or the turn does not come within `timeout`.
+    pub async fn query_slot(&self, timeout: Duration) -> Result<QuerySlot<'_>, ApiError> {
+        let metrics = self.metrics();
+        let waiting = CountGuard::new(&metrics.queries_waiting);
+        if let Ok(permit) = self.0.query_slots.try_acquire() {
+            drop(waiting);
+            return Ok(QuerySlot::new(permit, &metrics.queries_running));
+        }
+        let waiting_max = u64::from(self.settings().query_queue_max);
+        if metrics.queries_waiting.load(Ordering::Relaxed) > waiting_max {
+            metrics.queries_refused.fetch_add(1, Ordering::Relaxed);
+            return Err(ApiError::new(
+                ErrorType::Unavailable,
+                format!("{waiting_max} queries are waiting already, try again later"),
+            ));
+        }
+        match tokio::time::timeout(timeout, self.0.query_slots.acquire()).await {
+            Ok(Ok(permit)) => {
+                drop(waiting);
+                Ok(QuerySlot::new(permit, &metrics.queries_running))
+            }
+            _ => Err(ApiError::new(
+                ErrorType::Timeout,
+                "query timed out in query queue",
+            )),
+        }
+    }
+
+    /// Reserves memory for a write.
+    ///
+    /// # Errors
+    /// 429 when the writes in flight hold all there is.
+    pub async fn write_budget(&self, bytes: usize) -> Result<WriteBudget, ApiError> {
+        let units = u32::try_from(bytes.div_ceil(BUDGET_UNIT_BYTES)).unwrap_or(u32::MAX);
+        let acquire = Arc::clone(&self.0.write_budget).acquire_many_owned(units);
+        match tokio::time::timeout(BUDGET_WAIT, acquire).await {
+            Ok(Ok(permit)) => Ok(WriteBudget::new(self.clone(), permit)),
+            _ => {
+                let metrics = self.metrics();
+                metrics.ingest_refused.fetch_add(1, Ordering::Relaxed);
+                Err(ApiError::new(
+                    ErrorType::TooMany,
+                    "too many bytes of writes in flight, try again later",
+                ))
+            }
+        }
+    }
+
+    /// An empty buffer, perhaps one that served before.
+    #[must_use]
+    pub fn take_buffer(&self) -> Vec<u8> {
+        self.0.buffers.lock().pop().unwrap_or_default()
+    }
+
+    /// Gives a buffer back for reuse.
+    pub fn give_buffer(&self, mut buffer: Vec<u8>) {
+        let mut buffers = self.0.buffers.lock();
+        if buffers.len() < BUFFERS_KEPT_MAX && buffer.capacity() <= BUFFER_KEPT_BYTES_MAX {
+            buffer.clear();
+            buffers.push(buffer);
+        }
+    }
+}
+
+/// The language features among `names`; other names belong to other parts.
+fn features(names: &[String]) -> Features {
+    let mut features = Features::default();
+    for name in names {
+        features.enable(name);
+    }
+    features
+}
+
+/// Cancels the work of a request when it is dropped.
+#[derive(Debug)]
+pub struct CancelGuard(CancelToken);
+
+impl Drop for CancelGuard {
+    fn drop(&mut self) {
+        self.0.cancel();
+    }
+}
+
+/// The right to run a query.
+pub struct QuerySlot<'a> {
+    _permit: SemaphorePermit<'a>,
+    _running: CountGuard<'a>,
+}
+
+impl<'a> QuerySlot<'a> {
+    fn new(permit: SemaphorePermit<'a>, running: &'a AtomicU64) -> Self {
+        Self {
+            _permit: permit,
+            _running: CountGuard::new(running),
+        }
+    }
+}
+
+/// Memory reserved for a write.
+pub struct WriteBudget {
+    state: AppState,
+    permit: OwnedSemaphorePermit,
+}
+
+impl WriteBudget {
+    fn new(state: AppState, permit: OwnedSemaphorePermit) -> Self {
+        let bytes = (permit.num_permits() * BUDGET_UNIT_BYTES) as u64;
+        let inflight = &state.metrics().ingest_inflight_bytes;
+        inflight.fetch_add(bytes, Ordering::Relaxed);
+        Self { state, permit }
+    }
+}
+
+impl Drop for WriteBudget {
+    fn drop(&mut self) {
+        let bytes = (self.permit.num_permits() * BUDGET_UNIT_BYTES) as u64;
+        let inflight = &self.state.metrics().ingest_inflight_bytes;
+        inflight.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Counts something for as long as it lives.
+struct CountGuard<'a>(&'a AtomicU64);
+
+impl<'a> CountGuard<'a> {
+    fn new(count: &'a AtomicU64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for CountGuard<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
