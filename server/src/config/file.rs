@@ -30,7 +30,7 @@ pub struct Located<T> {
 pub type Section = Located<Value>;
 
 /// What a file holds.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct FileConfig {
     /// The file; empty when there is none.
     pub path: PathBuf,
@@ -39,6 +39,17 @@ pub struct FileConfig {
     /// The settings, as text.
     pub values: BTreeMap<String, Located<String>>,
     sections: BTreeMap<String, Section>,
+}
+
+/// Sections may hold secrets, so only their names are shown.
+impl fmt::Debug for FileConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileConfig")
+            .field("path", &self.path)
+            .field("values", &self.values)
+            .field("sections", &self.sections.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 impl FileConfig {

@@ -5,6 +5,7 @@
 //! `scrape_config_files` and `web`. An unknown key is an error that names the line and the nearest
 //! key that exists.
 
+mod document;
 mod file;
 mod secret;
 pub mod table;
@@ -13,6 +14,7 @@ mod web;
 
 use std::path::{Path, PathBuf};
 
+pub use document::settings_markdown;
 pub use file::{FileConfig, Located, Section};
 pub use secret::Secret;
 pub use table::{Setting, Settings, Source, TABLE};

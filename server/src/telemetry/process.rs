@@ -64,11 +64,6 @@ struct Memory {
     virtual_size: f64,
 }
 
-/// Bytes of memory that are resident now.
-pub(crate) fn resident_bytes() -> Option<f64> {
-    memory().map(|m| m.resident)
-}
-
 fn memory() -> Option<Memory> {
     let text = fs::read_to_string("/proc/self/status").ok()?;
     let kib = |key: &str| -> Option<f64> {

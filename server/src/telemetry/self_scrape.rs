@@ -96,8 +96,8 @@ pub fn store(
 }
 
 fn labels<'a>(
-    name: &str,
-    instance: &str,
+    name: &'a str,
+    instance: &'a str,
     own: impl IntoIterator<Item = (&'a str, &'a str)>,
 ) -> Result<Labels, EngineError> {
     let target = [("__name__", name), ("instance", instance), ("job", JOB)];

@@ -1,0 +1,401 @@
+//! `/api/v1/query`, `/query_range`, `/format_query`.
+
+use std::time::{Duration, Instant};
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use chronolith_query::promql::parser;
+use chronolith_query::promql::result::{QueryResult, QueryStats, SampleValue, Series, Value};
+use chronolith_query::promql::{PromqlError, QueryOptions, QueryTime};
+use http::header;
+
+use super::envelope::{TRUNCATED, push_remarks, success};
+use super::params::Params;
+use super::status::now_ms;
+use crate::error::{ApiError, ErrorType};
+use crate::request::Caller;
+use crate::state::AppState;
+use crate::wire::{json, number, prometheus};
+
+/// Points of a series that a range query may ask for.
+const POINTS_MAX: i64 = 11_000;
+/// Bytes of an answer that are made before they are sent.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// `GET|POST /api/v1/query`
+pub async fn instant(
+    State(state): State<AppState>,
+    caller: Caller,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let time_ms = params.time_ms("time")?.unwrap_or_else(now_ms);
+    run(state, caller, &params, QueryTime::Instant { time_ms }).await
+}
+
+/// `GET|POST /api/v1/query_range`
+pub async fn range(
+    State(state): State<AppState>,
+    caller: Caller,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let start_ms = params.required_time_ms("start")?;
+    let end_ms = params.required_time_ms("end")?;
+    if end_ms < start_ms {
+        return Err(ApiError::parameter(
+            "end",
+            "end timestamp must not be before start time",
+        ));
+    }
+    let step_ms = match params.duration_ms("step")? {
+        Some(step_ms) => step_ms,
+        None => return Err(ApiError::parameter("step", "cannot parse \"\" to a valid duration")),
+    };
+    if step_ms <= 0 {
+        return Err(ApiError::parameter(
+            "step",
+            "zero or negative query resolution step widths are not accepted. Try a positive integer",
+        ));
+    }
+    if (end_ms - start_ms) / step_ms > POINTS_MAX {
+        return Err(ApiError::bad_data(
+            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
+        ));
+    }
+    let time = QueryTime::Range {
+        start_ms,
+        end_ms,
+        step_ms,
+    };
+    run(state, caller, &params, time).await
+}
+
+async fn run(
+    state: AppState,
+    caller: Caller,
+    params: &Params,
+    time: QueryTime,
+) -> Result<Response, ApiError> {
+    let settings = state.settings();
+    let query = params.get("query").unwrap_or("").to_owned();
+    check_text(&state, &query)?;
+    let limit = params.limit()?;
+    let timeout = params.timeout(settings.query_timeout)?;
+    let lookback_ms = match params.duration_ms("lookback_delta")? {
+        Some(ms) if ms > 0 => ms,
+        _ => i64::try_from(settings.query_lookback.as_millis()).unwrap_or(i64::MAX),
+    };
+    let stats = params.get_filled("stats").map(str::to_owned);
+    let options = QueryOptions {
+        lookback_ms,
+        stats_per_step: stats.as_deref() == Some("all") && state.features().per_step_stats,
+        ..state.query_options()
+    };
+    let (context, cancel) = state.context(caller.tenant, caller.principal.as_ref(), timeout);
+
+    let queued = Instant::now();
+    let slot = state.query_slot(timeout).await?;
+    let queued = queued.elapsed();
+    let began = Instant::now();
+    let evaluation = state.promql().query(&context, &query, time, &options);
+    // The engine looks at the deadline itself; this is for what does not get that far.
+    let result = match tokio::time::timeout(timeout + Duration::from_secs(1), evaluation).await {
+        Ok(result) => result,
+        Err(_) => Err(PromqlError::Timeout),
+    };
+    drop((slot, cancel));
+    let took = began.elapsed();
+    observe(&state, &query, time, took, result.as_ref().err());
+    let mut result = result?;
+    result.stats.queued = queued;
+    Ok(respond(result, &query, time, limit, stats.as_deref()))
+}
+
+fn check_text(state: &AppState, query: &str) -> Result<(), ApiError> {
+    let bytes_max = state.settings().query_text_max.as_usize();
+    if query.len() > bytes_max {
+        return Err(ApiError::parameter(
+            "query",
+            format!("query of {} bytes, at most {bytes_max} are allowed", query.len()),
+        ));
+    }
+    Ok(())
+}
+
+fn observe(
+    state: &AppState,
+    query: &str,
+    time: QueryTime,
+    took: Duration,
+    error: Option<&PromqlError>,
+) {
+    let metrics = state.metrics();
+    match time {
+        QueryTime::Instant { .. } => metrics.query_duration.observe(took),
+        QueryTime::Range { .. } => metrics.query_range_duration.observe(took),
+    }
+    let slow = state.settings().slow_query;
+    if !slow.is_zero() && took >= slow {
+        let error = error.map(ToString::to_string);
+        tracing::warn!(query, ?time, took_ms = took.as_millis() as u64, error, "slow query");
+    }
+}
+
+impl From<PromqlError> for ApiError {
+    fn from(error: PromqlError) -> Self {
+        let kind = match &error {
+            PromqlError::Parse(_) => return Self::parameter("query", error),
+            PromqlError::BadRequest(_) => ErrorType::BadData,
+            PromqlError::Timeout => ErrorType::Timeout,
+            PromqlError::Cancelled => ErrorType::Canceled,
+            PromqlError::Storage(_) | PromqlError::Internal(_) => ErrorType::Internal,
+            _ => ErrorType::Execution,
+        };
+        if kind == ErrorType::Internal {
+            tracing::error!(%error, "query failed");
+        }
+        Self::new(kind, error.to_string())
+    }
+}
+
+/// Writes the answer in pieces, so that a large matrix is never held as one text.
+fn respond(
+    result: QueryResult,
+    query: &str,
+    time: QueryTime,
+    limit: Option<usize>,
+    stats: Option<&str>,
+) -> Response {
+    let QueryResult {
+        mut value,
+        annotations,
+        stats: figures,
+    } = result;
+    let mut warnings = annotations.warnings(query);
+    let infos = annotations.infos(query);
+    if let Some(limit) = limit
+        && truncate(&mut value, limit)
+    {
+        warnings.push(TRUNCATED.to_owned());
+    }
+    let mut head = String::from("{\"status\":\"success\",\"data\":{\"resultType\":\"");
+    head.push_str(value.type_name());
+    head.push_str("\",\"result\":");
+    let mut tail = String::new();
+    if let Some(asked) = stats {
+        tail.push_str(",\"stats\":");
+        push_stats(&mut tail, &figures, time);
+        if !matches!(asked, "true" | "all") {
+            warnings.push(format!("stats parameter value {asked:?} is deprecated, use true or all"));
+        }
+    }
+    tail.push('}');
+    push_remarks(&mut tail, &warnings, &infos);
+    tail.push('}');
+    let headers = [(header::CONTENT_TYPE, "application/json")];
+    let pieces = Pieces::new(head, value, tail);
+    let stream = futures::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>));
+    (headers, Body::from_stream(stream)).into_response()
+}
+
+fn truncate(value: &mut Value, limit: usize) -> bool {
+    let length = match value {
+        Value::Vector(elements) => {
+            let length = elements.len();
+            elements.truncate(limit);
+            length
+        }
+        Value::Matrix(series) => {
+            let length = series.len();
+            series.truncate(limit);
+            length
+        }
+        Value::Scalar(_) | Value::String { .. } => 0,
+    };
+    length > limit
+}
+
+/// The pieces of an answer; each is made when the one before is on its way.
+struct Pieces {
+    text: String,
+    rest: Rest,
+    tail: String,
+    first: bool,
+    done: bool,
+}
+
+enum Rest {
+    Vector(std::vec::IntoIter<chronolith_query::promql::result::VectorElement>),
+    Matrix(std::vec::IntoIter<Series>),
+    Nothing,
+}
+
+impl Pieces {
+    fn new(head: String, value: Value, tail: String) -> Self {
+        let mut text = head;
+        let rest = match value {
+            Value::Scalar(point) => {
+                prometheus::push_sample(&mut text, point.time_ms, point.value);
+                Rest::Nothing
+            }
+            Value::String { time_ms, value } => {
+                text.push('[');
+                number::push_timestamp(&mut text, time_ms);
+                text.push(',');
+                json::push_string(&mut text, &value);
+                text.push(']');
+                Rest::Nothing
+            }
+            Value::Vector(elements) => {
+                text.push('[');
+                Rest::Vector(elements.into_iter())
+            }
+            Value::Matrix(series) => {
+                text.push('[');
+                Rest::Matrix(series.into_iter())
+            }
+        };
+        Self {
+            text,
+            rest,
+            tail,
+            first: true,
+            done: false,
+        }
+    }
+
+    /// Appends the next element; false when there is none.
+    fn push_next(&mut self) -> bool {
+        let separator = if self.first { "" } else { "," };
+        match &mut self.rest {
+            Rest::Nothing => return false,
+            Rest::Vector(elements) => {
+                let Some(element) = elements.next() else {
+                    return false;
+                };
+                self.text.push_str(separator);
+                self.text.push_str("{\"metric\":");
+                json::push_labels(&mut self.text, &element.labels);
+                match &element.value {
+                    SampleValue::Float(value) => {
+                        self.text.push_str(",\"value\":");
+                        prometheus::push_sample(&mut self.text, element.time_ms, *value);
+                    }
+                    SampleValue::Histogram(histogram) => {
+                        self.text.push_str(",\"histogram\":");
+                        let time_ms = element.time_ms;
+                        prometheus::push_histogram_sample(&mut self.text, time_ms, histogram);
+                    }
+                }
+                self.text.push('}');
+            }
+            Rest::Matrix(series) => {
+                let Some(series) = series.next() else {
+                    return false;
+                };
+                self.text.push_str(separator);
+                push_series(&mut self.text, &series);
+            }
+        }
+        self.first = false;
+        true
+    }
+}
+
+impl Iterator for Pieces {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        if self.done {
+            return None;
+        }
+        while self.text.len() < CHUNK_BYTES {
+            if !self.push_next() {
+                if !matches!(self.rest, Rest::Nothing) {
+                    self.text.push(']');
+                }
+                let tail = std::mem::take(&mut self.tail);
+                self.text.push_str(&tail);
+                self.done = true;
+                break;
+            }
+        }
+        Some(Bytes::from(std::mem::take(&mut self.text)))
+    }
+}
+
+fn push_series(out: &mut String, series: &Series) {
+    out.push_str("{\"metric\":");
+    json::push_labels(out, &series.labels);
+    if !series.floats.is_empty() {
+        out.push_str(",\"values\":");
+        json::push_array(out, &series.floats, |out, point| {
+            prometheus::push_sample(out, point.time_ms, point.value);
+        });
+    }
+    if !series.histograms.is_empty() {
+        out.push_str(",\"histograms\":");
+        json::push_array(out, &series.histograms, |out, point| {
+            prometheus::push_histogram_sample(out, point.time_ms, &point.histogram);
+        });
+    }
+    out.push('}');
+}
+
+fn step_time_ms(time: QueryTime, index: usize) -> i64 {
+    match time {
+        QueryTime::Instant { time_ms } => time_ms,
+        QueryTime::Range {
+            start_ms, step_ms, ..
+        } => start_ms + step_ms * index as i64,
+    }
+}
+
+fn push_stats(out: &mut String, stats: &QueryStats, time: QueryTime) {
+    let timings = [
+        ("evalTotalTime", stats.preparation + stats.evaluation),
+        ("resultSortTime", stats.sorting),
+        ("queryPreparationTime", stats.preparation),
+        ("innerEvalTime", stats.evaluation.saturating_sub(stats.sorting)),
+        ("execQueueTime", stats.queued),
+        ("execTotalTime", stats.total()),
+    ];
+    out.push_str("{\"timings\":{");
+    for (index, (name, duration)) in timings.into_iter().enumerate() {
+        if index > 0 {
+            out.push(',');
+        }
+        json::push_string(out, name);
+        out.push(':');
+        number::push_float(out, duration.as_secs_f64());
+    }
+    out.push_str("},\"samples\":{\"totalQueryableSamples\":");
+    number::push_unsigned(out, stats.samples.queryable);
+    out.push_str(",\"samplesRead\":");
+    number::push_unsigned(out, stats.samples.read);
+    out.push_str(",\"peakSamples\":");
+    number::push_unsigned(out, stats.samples.peak);
+    if let Some(per_step) = &stats.samples.per_step {
+        out.push_str(",\"totalQueryableSamplesPerStep\":");
+        json::push_array(out, per_step.iter().enumerate(), |out, (index, count)| {
+            out.push('[');
+            number::push_timestamp(out, step_time_ms(time, index));
+            out.push(',');
+            number::push_unsigned(out, *count);
+            out.push(']');
+        });
+    }
+    out.push_str("}}");
+}
+
+/// `GET|POST /api/v1/format_query`
+pub async fn format(State(state): State<AppState>, params: Params) -> Result<Response, ApiError> {
+    let query = params.get("query").unwrap_or("");
+    check_text(&state, query)?;
+    let expression = parser::parse(query, &state.features())
+        .map_err(|e| ApiError::parameter("query", e))?;
+    let mut data = String::new();
+    json::push_string(&mut data, &expression.to_string());
+    Ok(success(&data, &[], &[]))
+}

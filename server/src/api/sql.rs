@@ -1,0 +1,194 @@
+//! `POST /api/v1/sql`: a statement in, rows out in the format that `Accept` names.
+
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use chronolith_query::sql::{Encoder, Format, Position, SqlError, SqlStream};
+use http::{HeaderMap, StatusCode, header};
+use serde::Deserialize;
+
+use super::envelope::json_response;
+use crate::body::read_small;
+use crate::error::{ApiError, ErrorType, RETRY_AFTER_SECONDS};
+use crate::request::Caller;
+use crate::state::{AppState, CancelGuard};
+
+/// Bytes of a statement with its parameters.
+const BODY_BYTES_MAX: usize = 2 << 20;
+/// Bytes that an answer must reach before a piece of it is sent.
+const CHUNK_BYTES_MIN: usize = 64 << 10;
+
+/// The body of a request.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Statement {
+    /// The statement.
+    query: String,
+    /// What `$1`, `$2`, … stand for.
+    #[serde(default)]
+    params: Vec<serde_json::Value>,
+}
+
+/// An error in this API's own shape: `{"error": "...", "position": {"line","column"}?}`.
+struct Failure {
+    status: StatusCode,
+    message: String,
+    position: Option<Position>,
+}
+
+impl From<ApiError> for Failure {
+    fn from(error: ApiError) -> Self {
+        Self {
+            status: error.kind.status(),
+            message: error.message,
+            position: None,
+        }
+    }
+}
+
+impl From<SqlError> for Failure {
+    fn from(error: SqlError) -> Self {
+        let (kind, position) = match &error {
+            SqlError::Invalid { position, .. } => (ErrorType::BadData, *position),
+            SqlError::Timeout => (ErrorType::Timeout, None),
+            SqlError::Cancelled => (ErrorType::Canceled, None),
+            SqlError::Resources(_) => (ErrorType::TooMany, None),
+            SqlError::Engine(_) => (ErrorType::Internal, None),
+            _ => (ErrorType::Execution, None),
+        };
+        if kind == ErrorType::Internal {
+            tracing::error!(%error, "statement failed");
+        }
+        Self {
+            status: kind.status(),
+            message: error.to_string(),
+            position,
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut body = serde_json::json!({ "error": self.message });
+        if let Some(position) = self.position {
+            body["position"] = serde_json::json!(position);
+        }
+        let mut response = json_response(body.to_string());
+        *response.status_mut() = self.status;
+        if matches!(self.status.as_u16(), 429 | 503) {
+            let seconds = http::HeaderValue::from(RETRY_AFTER_SECONDS);
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+/// Runs a statement.
+pub async fn sql(
+    State(state): State<AppState>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    match run(&state, caller, &headers, body).await {
+        Ok(response) => response,
+        Err(failure) => failure.into_response(),
+    }
+}
+
+async fn run(
+    state: &AppState,
+    caller: Caller,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Response, Failure> {
+    let settings = state.settings();
+    let body = read_small(headers, body, BODY_BYTES_MAX, settings.body_timeout).await?;
+    let statement: Statement = serde_json::from_slice(&body)
+        .map_err(|e| ApiError::bad_data(format!("the body is not {{\"query\": …}}: {e}")))?;
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
+    let format = Format::from_accept(accept.unwrap_or(""));
+    let timeout = settings.query_timeout;
+    let _slot = state.query_slot(timeout).await?;
+    let (context, cancel) = state.context(caller.tenant, caller.principal.as_ref(), timeout);
+    let began = Instant::now();
+    let planned = state.sql().query(&context, &statement.query, &statement.params);
+    let mut rows = Rows::start(planned.await?, format, cancel)?;
+    // Errors up to the first rows still get a status of their own.
+    let first = rows.next_piece().await?;
+    state.metrics().sql_duration.observe(began.elapsed());
+    let stream = futures::stream::unfold((rows, Ok(first)), |(mut rows, piece)| async move {
+        match piece {
+            Ok(None) => None,
+            Ok(Some(piece)) => {
+                let next = rows.next_piece().await;
+                Some((Ok(piece), (rows, next)))
+            }
+            Err(failure) => {
+                // The status is sent already. An error here makes the body break off without its
+                // end, so that no client takes the half for the whole.
+                tracing::warn!(error = failure.message, "statement failed while streaming");
+                Some((Err(std::io::Error::other(failure.message)), (rows, Ok(None))))
+            }
+        }
+    });
+    let headers = [(header::CONTENT_TYPE, format.content_type())];
+    Ok((headers, Body::from_stream(stream)).into_response())
+}
+
+/// The rows of an answer on their way out.
+struct Rows {
+    stream: SqlStream,
+    encoder: Option<Encoder>,
+    ready: Vec<u8>,
+    _cancel: CancelGuard,
+}
+
+impl Rows {
+    fn start(stream: SqlStream, format: Format, cancel: CancelGuard) -> Result<Self, Failure> {
+        let mut encoder = Encoder::new(format, stream.schema()).map_err(encoding)?;
+        let ready = encoder.start().map_err(encoding)?;
+        Ok(Self {
+            stream,
+            encoder: Some(encoder),
+            ready,
+            _cancel: cancel,
+        })
+    }
+
+    /// The next piece of the body; `None` after the last.
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, Failure> {
+        while let Some(encoder) = &mut self.encoder {
+            match self.stream.next().await {
+                Some(batch) => {
+                    let bytes = encoder.batch(&batch?).map_err(encoding)?;
+                    self.ready.extend_from_slice(&bytes);
+                    if self.ready.len() >= CHUNK_BYTES_MIN {
+                        break;
+                    }
+                }
+                None => {
+                    if let Some(encoder) = self.encoder.take() {
+                        let bytes = encoder.finish().map_err(encoding)?;
+                        self.ready.extend_from_slice(&bytes);
+                    }
+                }
+            }
+        }
+        if self.ready.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Bytes::from(std::mem::take(&mut self.ready))))
+    }
+}
+
+fn encoding(error: impl std::fmt::Display) -> Failure {
+    Failure {
+        status: StatusCode::UNPROCESSABLE_ENTITY,
+        message: format!("cannot write the rows: {error}"),
+        position: None,
+    }
+}
