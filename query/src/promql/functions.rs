@@ -1,5 +1,16 @@
-//! The functions of PromQL: names, argument types, variadics, results. What they compute lives
-//! with the evaluator.
+//! The functions of PromQL: names, argument types, variadics, results; what they compute is in the
+//! modules below, by family.
+
+pub mod extended;
+pub mod extended_histogram;
+pub mod math;
+pub mod numeric;
+pub mod over_time;
+pub mod range;
+pub mod rate;
+pub mod time;
+pub mod trend;
+pub mod window;
 
 use super::ast::ValueType::{self, Matrix, Scalar, String, Vector};
 

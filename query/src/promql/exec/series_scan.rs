@@ -1,0 +1,179 @@
+//! `SeriesScan`: the leaf that reads series out of the store.
+//!
+//! The scan is opened while the plan is built, so that the number of series decides on the number
+//! of partitions; each partition decodes its own run of consecutive series, straight into the
+//! buffers of the batches. Long series become batches of their own without a copy.
+
+use std::fmt::{self, Formatter};
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::RecordBatch;
+use chronolith_engine::model::{SampleColumns, TimeRange, TimestampNs};
+use chronolith_engine::{MetricScan, ScanRequest};
+use datafusion::error::Result;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::operator::{Inputs, Operator};
+use super::state::QueryState;
+use crate::promql::batch::{SampleBatch, SampleBatchBuilder};
+use crate::promql::failure::PromqlError;
+
+/// Series per partition below which another partition costs more than it brings.
+const PARTITION_SERIES_MIN: usize = 64;
+/// Samples per partition below which another partition costs more than it brings.
+const PARTITION_SAMPLES_MIN: u64 = 100_000;
+
+/// The operator.
+#[derive(Debug)]
+pub struct SeriesScan {
+    request: ScanRequest,
+    scan: Arc<OpenScan>,
+    range: TimeRange,
+    partitions: usize,
+    state: Arc<QueryState>,
+}
+
+/// An opened scan; selectors with the same matchers and range share one.
+pub struct OpenScan(pub MetricScan);
+
+impl fmt::Debug for OpenScan {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "OpenScan({} series)", self.0.len())
+    }
+}
+
+impl SeriesScan {
+    /// Reads all series of an opened scan in its range.
+    pub fn new(
+        request: ScanRequest,
+        scan: Arc<OpenScan>,
+        partitions_max: usize,
+        state: &Arc<QueryState>,
+    ) -> Self {
+        let by_series = scan.0.len() / PARTITION_SERIES_MIN;
+        let by_samples = scan.0.approximate_samples() / PARTITION_SAMPLES_MIN;
+        let partitions = by_series
+            .min(usize::try_from(by_samples).unwrap_or(usize::MAX))
+            .clamp(1, partitions_max.max(1));
+        let range = request.range;
+        Self { request, scan, range, partitions, state: Arc::clone(state) }
+    }
+}
+
+impl Operator for SeriesScan {
+    const NAME: &'static str = "SeriesScan";
+
+    fn schema(&self, _inputs: &[Arc<dyn ExecutionPlan>]) -> SchemaRef {
+        SampleBatch::schema()
+    }
+
+    fn partitions(&self, _inputs: &[Arc<dyn ExecutionPlan>]) -> usize {
+        self.partitions
+    }
+
+    fn describe(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let TimeRange { start, end } = self.range;
+        write!(
+            f,
+            "matchers={:?}, series={}, from={}, to={}",
+            self.request.matchers,
+            self.scan.0.len(),
+            start.to_millis(),
+            end.to_millis()
+        )
+    }
+
+    fn execute(self: Arc<Self>, inputs: Inputs) -> Result<SendableRecordBatchStream> {
+        let (partition, count) = (inputs.partition(), self.partitions);
+        let series = self.scan.0.len();
+        let mut reader = Reader {
+            next: series * partition / count,
+            end: series * (partition + 1) / count,
+            columns: SampleColumns::default(),
+            scan: self,
+        };
+        Ok(inputs.generate(move || reader.next_batch()))
+    }
+}
+
+/// Walks one partition's series.
+struct Reader {
+    scan: Arc<SeriesScan>,
+    next: usize,
+    end: usize,
+    columns: SampleColumns,
+}
+
+impl Reader {
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let mut builder = SampleBatchBuilder::new();
+        while self.next < self.end && !builder.is_full() {
+            self.scan.state.check()?;
+            self.read_series(self.next, &mut builder)?;
+            self.next += 1;
+        }
+        builder.finish()
+    }
+
+    fn read_series(&mut self, index: usize, builder: &mut SampleBatchBuilder) -> Result<()> {
+        let scan = &self.scan.scan.0;
+        scan.read(index, self.scan.range, &mut self.columns).map_err(PromqlError::from)?;
+        let columns = &mut self.columns;
+        if columns.is_empty() {
+            return Ok(());
+        }
+        self.scan.state.count_read(columns.len() as u64);
+        to_millis(columns);
+        // A start time of 0 means "not known"; so does the engine's.
+        builder.extend_starts(columns.start_timestamps.iter().map(|&t| ms(t)));
+        for sample in &columns.histograms {
+            let start = sample.start_time.map_or(0, TimestampNs::to_millis);
+            builder.push_histogram(sample.time.to_millis(), start, &sample.histogram);
+        }
+        builder.take_floats(&mut columns.timestamps, &mut columns.values);
+        builder.finish_row(scan.labels(index).as_bytes(), false);
+        Ok(())
+    }
+}
+
+#[inline]
+fn ms(time_ns: i64) -> i64 {
+    TimestampNs(time_ns).to_millis()
+}
+
+/// Turns nanoseconds into milliseconds in place. Of several samples in one millisecond the last one
+/// stays.
+fn to_millis(columns: &mut SampleColumns) {
+    for time in &mut columns.timestamps {
+        *time = ms(*time);
+    }
+    if columns.timestamps.windows(2).all(|w| w[0] != w[1]) {
+        return;
+    }
+    let times = std::mem::take(&mut columns.timestamps);
+    let kept = |i: &usize| times.get(*i + 1) != times.get(*i);
+    columns.values = (0..times.len()).filter(kept).map(|i| columns.values[i]).collect();
+    if !columns.start_timestamps.is_empty() {
+        columns.start_timestamps =
+            (0..times.len()).filter(kept).map(|i| columns.start_timestamps[i]).collect();
+    }
+    columns.timestamps = (0..times.len()).filter(kept).map(|i| times[i]).collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_sample_of_a_millisecond_stays() {
+        let mut columns = SampleColumns {
+            timestamps: vec![1_000_000, 1_500_000, 2_000_000],
+            values: vec![1.0, 2.0, 3.0],
+            ..SampleColumns::default()
+        };
+        to_millis(&mut columns);
+        assert_eq!((columns.timestamps, columns.values), (vec![1, 2], vec![2.0, 3.0]));
+    }
+}

@@ -1,0 +1,364 @@
+//! The rate family: `rate`, `increase`, `delta` with extrapolation to the window's ends; `irate`,
+//! `idelta` from the last two samples; `resets`, `changes`.
+
+use std::sync::Arc;
+
+use chronolith_engine::model::CounterResetHint;
+
+use super::range::{Outcome, Scope, SeriesFacts};
+use super::window::{Window, is_start_reset};
+use crate::promql::annotations::{Annotation, HistogramOperation};
+use crate::promql::batch::HistogramPoint;
+use crate::promql::histogram::{Histogram, arithmetic, reset};
+
+/// `rate`, `increase`, `delta`.
+///
+/// The difference of last and first sample, resets of a counter mended, is scaled up to the whole
+/// window where the samples come close to its ends: within 1.1 times their average distance. Else
+/// half an average distance is added. A counter is not extrapolated below zero. Where the first
+/// sample's start time lies in the window, the counter is known to have been 0 there.
+pub fn extrapolated(
+    window: &Window<'_>,
+    scope: &mut Scope<'_>,
+    is_counter: bool,
+    is_rate: bool,
+) -> Option<Outcome> {
+    if !window.histograms.is_empty() {
+        if !window.times.is_empty() {
+            scope.note(Annotation::mixed_floats_histograms(scope.pos, scope.metric));
+            return None;
+        }
+        return extrapolated_histogram(window, scope, is_counter, is_rate);
+    }
+    let (times, values) = (window.times, window.values);
+    let (&first_time, &last_time) = (times.first()?, times.last()?);
+    let (&first, &last) = (values.first()?, values.last()?);
+    let zero_at = if is_counter { known_start(window.starts, first_time, window) } else { None };
+    if times.len() < 2 && zero_at.is_none() {
+        return None;
+    }
+    let mut result = last - if zero_at.is_some() { 0.0 } else { first };
+    if is_counter {
+        for &index in SeriesFacts::inside(&scope.facts.resets, window) {
+            result += values[index as usize - window.first - 1];
+        }
+        if !SeriesFacts::inside(&scope.facts.overlaps, window).is_empty() {
+            scope.note(Annotation::start_time_overlap(scope.pos, scope.metric));
+        }
+    }
+    let span = Span { first_time, last_time, count: times.len(), zero_at };
+    let share = (result > 0.0 && first >= 0.0).then(|| first / result);
+    let factor = span.factor(window, is_counter, is_rate, share);
+    Some(Outcome::Float(result * factor))
+}
+
+/// Where the counter is known to have been 0 inside the window, before its first sample.
+pub(super) fn known_start(starts: &[i64], first_time: i64, window: &Window<'_>) -> Option<i64> {
+    let start = *starts.first()?;
+    (start != 0 && start < first_time && start > window.start_ms).then_some(start)
+}
+
+/// What the samples cover of the window.
+struct Span {
+    first_time: i64,
+    last_time: i64,
+    count: usize,
+    zero_at: Option<i64>,
+}
+
+impl Span {
+    /// By what the difference is multiplied. `zero_share`: first value of the counter divided by
+    /// the difference, where both are fit for finding its zero point.
+    fn factor(
+        &self,
+        window: &Window<'_>,
+        is_counter: bool,
+        is_rate: bool,
+        zero_share: Option<f64>,
+    ) -> f64 {
+        let seconds = |ms: i64| ms as f64 / 1000.0;
+        let average = if self.count < 2 {
+            0.0
+        } else {
+            seconds(self.last_time - self.first_time) / (self.count - 1) as f64
+        };
+        let threshold = average * 1.1;
+        let sampled = seconds(self.last_time - self.zero_at.unwrap_or(self.first_time));
+        let mut to_start = seconds(self.first_time - window.start_ms);
+        if to_start >= threshold {
+            to_start = average / 2.0;
+        }
+        if let (true, Some(share)) = (is_counter, zero_share) {
+            to_start = to_start.min(sampled * share);
+        }
+        if self.zero_at.is_some() {
+            to_start = 0.0;
+        }
+        let mut to_end = seconds(window.end_ms - self.last_time);
+        if to_end >= threshold {
+            to_end = average / 2.0;
+        }
+        let factor = (sampled + to_start + to_end) / sampled;
+        if is_rate { factor / window.seconds() } else { factor }
+    }
+}
+
+fn extrapolated_histogram(
+    window: &Window<'_>,
+    scope: &mut Scope<'_>,
+    is_counter: bool,
+    is_rate: bool,
+) -> Option<Outcome> {
+    let points = window.histograms;
+    let (first, last) = (points.first()?, points.last()?);
+    let start = [first.start_ms];
+    let zero_at = if is_counter { known_start(&start, first.time_ms, window) } else { None };
+    if points.len() < 2 && zero_at.is_none() {
+        return None;
+    }
+    let mut result = increase_of_histograms(points, zero_at.is_some(), scope, is_counter)?;
+    let span =
+        Span { first_time: first.time_ms, last_time: last.time_ms, count: points.len(), zero_at };
+    let share = (result.count > 0.0 && first.histogram.count >= 0.0)
+        .then(|| first.histogram.count / result.count);
+    let factor = span.factor(window, is_counter, is_rate, share);
+    arithmetic::mul(&mut result, factor);
+    Some(Outcome::Histogram(Box::new(result)))
+}
+
+/// Whether the counter was reset between two histograms, by start times or by populations.
+fn is_reset(previous: &HistogramPoint, current: &HistogramPoint) -> bool {
+    is_start_reset(previous.start_ms, previous.time_ms, current.start_ms, current.time_ms)
+        || reset::detect_reset(&current.histogram, &previous.histogram)
+}
+
+fn empty_like(histogram: &Histogram) -> Histogram {
+    Histogram {
+        schema: histogram.schema,
+        custom_values: histogram.custom_values.clone(),
+        ..Histogram::default()
+    }
+}
+
+/// Last minus first histogram, resets mended; a gauge histogram. `None` with a remark where layouts
+/// do not fit together. `from_zero`: the counter began inside the window.
+pub(super) fn increase_of_histograms(
+    points: &[HistogramPoint],
+    from_zero: bool,
+    scope: &mut Scope<'_>,
+    is_counter: bool,
+) -> Option<Histogram> {
+    let (pos, metric) = (scope.pos, scope.metric);
+    let mixed = || Annotation::mixed_exponential_custom(pos, metric);
+    let gauge = |h: &Histogram| h.counter_reset_hint == CounterResetHint::Gauge;
+    let (first, last) = (&points.first()?.histogram, &points.last()?.histogram);
+    let inner = points.get(1..points.len().saturating_sub(1)).unwrap_or(&[]);
+    if is_counter && points.iter().any(|p| gauge(&p.histogram)) {
+        scope.note(Annotation::histogram_not_counter(pos, metric));
+    }
+
+    // If the counter was reset after the first sample, its layout does not matter.
+    let mut previous: Arc<Histogram> = Arc::clone(first);
+    if from_zero {
+        previous = Arc::new(empty_like(first));
+    } else if is_counter
+        && let Some(second) = points.get(1)
+        && is_reset(&points[0], second)
+    {
+        previous = Arc::new(empty_like(&second.histogram));
+    }
+    let custom = previous.uses_custom_buckets();
+    if last.uses_custom_buckets() != custom {
+        scope.note(mixed());
+        return None;
+    }
+    let mut schema = last.schema.min(previous.schema);
+    if is_counter {
+        schema = inner.iter().map(|p| p.histogram.schema).fold(schema, i32::min);
+        if inner.iter().any(|p| p.histogram.uses_custom_buckets() != custom) {
+            scope.note(mixed());
+            return None;
+        }
+    }
+
+    let mut result = Histogram::clone(last);
+    if !custom {
+        arithmetic::reduce_resolution(&mut result, schema);
+    }
+    let Ok((difference, combined)) = arithmetic::sub(&result, &previous) else {
+        scope.note(mixed());
+        return None;
+    };
+    result = difference;
+    if combined.bounds_reconciled {
+        scope.note(Annotation::mismatched_custom_buckets(pos, HistogramOperation::Sub));
+    }
+    if is_counter {
+        // What stood before the first sample counts only if it is not cut off already.
+        let mut before = HistogramPoint { histogram: previous, ..points[0].clone() };
+        let first_is_cut = !Arc::ptr_eq(&before.histogram, first);
+        for (index, point) in points.iter().enumerate().skip(1) {
+            let skip = index == 1 && first_is_cut && !from_zero;
+            if !skip && is_reset(&before, point) {
+                let Ok((sum, combined)) = arithmetic::add(&result, &before.histogram) else {
+                    scope.note(mixed());
+                    return None;
+                };
+                result = sum;
+                if combined.bounds_reconciled {
+                    scope.note(Annotation::mismatched_custom_buckets(pos, HistogramOperation::Add));
+                }
+            }
+            before = point.clone();
+        }
+    } else if !gauge(first) || !gauge(last) {
+        scope.note(Annotation::histogram_not_gauge(pos, metric));
+    }
+    result.counter_reset_hint = CounterResetHint::Gauge;
+    arithmetic::compact(&mut result);
+    Some(result)
+}
+
+#[derive(Clone, Copy)]
+enum Point<'a> {
+    Float(i64, f64, i64),
+    Histogram(&'a HistogramPoint),
+}
+
+impl Point<'_> {
+    fn time(self) -> i64 {
+        match self {
+            Self::Float(time, ..) => time,
+            Self::Histogram(point) => point.time_ms,
+        }
+    }
+}
+
+/// The last two samples of either kind, the older one first.
+fn last_two<'a>(window: &Window<'a>) -> Option<[Point<'a>; 2]> {
+    let mut floats = (0..window.times.len()).rev().map(|i| {
+        Point::Float(window.times[i], window.values[i], window.starts.get(i).copied().unwrap_or(0))
+    });
+    let mut histograms = window.histograms.iter().rev().map(Point::Histogram);
+    let (mut float, mut histogram) = (floats.next(), histograms.next());
+    let mut take = || match (float, histogram) {
+        (Some(f), Some(h)) if f.time() < h.time() => {
+            histogram = histograms.next();
+            Some(h)
+        }
+        (Some(f), _) => {
+            float = floats.next();
+            Some(f)
+        }
+        (None, Some(h)) => {
+            histogram = histograms.next();
+            Some(h)
+        }
+        (None, None) => None,
+    };
+    let newer = take()?;
+    Some([take()?, newer])
+}
+
+/// `irate`, `idelta`.
+pub fn instant(window: &Window<'_>, scope: &mut Scope<'_>, is_rate: bool) -> Option<Outcome> {
+    let [older, newer] = last_two(window)?;
+    let seconds = (newer.time() - older.time()) as f64 / 1000.0;
+    if seconds == 0.0 {
+        return None;
+    }
+    match (older, newer) {
+        (Point::Float(t0, v0, s0), Point::Float(t1, v1, s1)) => {
+            let was_reset = is_rate && (v1 < v0 || is_start_reset(s0, t0, s1, t1));
+            let difference = if was_reset { v1 } else { v1 - v0 };
+            Some(Outcome::Float(if is_rate { difference / seconds } else { difference }))
+        }
+        (Point::Histogram(p0), Point::Histogram(p1)) => {
+            let gauges = [p0, p1].map(|p| p.histogram.counter_reset_hint == CounterResetHint::Gauge);
+            if is_rate && gauges.contains(&true) {
+                scope.note(Annotation::histogram_not_counter(scope.pos, scope.metric));
+            }
+            if !is_rate && gauges.contains(&false) {
+                scope.note(Annotation::histogram_not_gauge(scope.pos, scope.metric));
+            }
+            let mut result = if is_rate && is_reset(p0, p1) {
+                Histogram::clone(&p1.histogram)
+            } else {
+                let Ok((difference, combined)) = arithmetic::sub(&p1.histogram, &p0.histogram)
+                else {
+                    scope.note(Annotation::mixed_exponential_custom(scope.pos, scope.metric));
+                    return None;
+                };
+                if combined.bounds_reconciled {
+                    let operation = HistogramOperation::Sub;
+                    scope.note(Annotation::mismatched_custom_buckets(scope.pos, operation));
+                }
+                difference
+            };
+            result.counter_reset_hint = CounterResetHint::Gauge;
+            arithmetic::compact(&mut result);
+            if is_rate {
+                arithmetic::div(&mut result, seconds);
+            }
+            Some(Outcome::Histogram(Box::new(result)))
+        }
+        _ => {
+            scope.note(Annotation::mixed_floats_histograms(scope.pos, scope.metric));
+            None
+        }
+    }
+}
+
+/// Calls `pair` for each two neighbouring samples; `None` without samples.
+fn count_pairs(
+    window: &Window<'_>,
+    mut counts: impl FnMut(Point<'_>, Point<'_>) -> bool,
+) -> Option<Outcome> {
+    let (mut float, mut histogram) = (0, 0);
+    let mut previous: Option<Point<'_>> = None;
+    let mut count = 0_u32;
+    while float < window.times.len() || histogram < window.histograms.len() {
+        let time = window.times.get(float).copied();
+        let take_float = match (time, window.histograms.get(histogram)) {
+            (Some(time), Some(point)) => time < point.time_ms,
+            (time, _) => time.is_some(),
+        };
+        let current = if take_float {
+            let start = window.starts.get(float).copied().unwrap_or(0);
+            float += 1;
+            Point::Float(window.times[float - 1], window.values[float - 1], start)
+        } else {
+            histogram += 1;
+            Point::Histogram(&window.histograms[histogram - 1])
+        };
+        if let Some(previous) = previous {
+            count += u32::from(counts(previous, current));
+        }
+        previous = Some(current);
+    }
+    previous.map(|_| Outcome::Float(f64::from(count)))
+}
+
+/// `resets`.
+pub fn resets(window: &Window<'_>) -> Option<Outcome> {
+    count_pairs(window, |previous, current| match (previous, current) {
+        (Point::Float(t0, v0, s0), Point::Float(t1, v1, s1)) => {
+            v1 < v0 || is_start_reset(s0, t0, s1, t1)
+        }
+        (Point::Histogram(p0), Point::Histogram(p1)) => is_reset(p0, p1),
+        _ => true,
+    })
+}
+
+/// `changes`.
+pub fn changes(window: &Window<'_>) -> Option<Outcome> {
+    count_pairs(window, |previous, current| match (previous, current) {
+        (Point::Float(_, v0, _), Point::Float(_, v1, _)) => {
+            v0 != v1 && !(v0.is_nan() && v1.is_nan())
+        }
+        (Point::Histogram(p0), Point::Histogram(p1)) => {
+            !reset::equal(&p0.histogram, &p1.histogram)
+        }
+        _ => true,
+    })
+}
