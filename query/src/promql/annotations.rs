@@ -384,7 +384,7 @@ impl Annotations {
 }
 
 /// A float as Go's `%g` prints it.
-struct GoFloat(f64);
+pub(crate) struct GoFloat(pub(crate) f64);
 
 impl std::fmt::Display for GoFloat {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,8 +1,10 @@
 //! The functions of PromQL: names, argument types, variadics, results; what they compute is in the
 //! modules below, by family.
 
+pub mod binary;
 pub mod extended;
 pub mod extended_histogram;
+pub mod hash;
 pub mod math;
 pub mod numeric;
 pub mod over_time;

@@ -377,6 +377,20 @@ impl StepVectorsBuilder {
         self.row_histograms.push((step as u32, bytes));
     }
 
+    /// Sets the cells that another row has.
+    pub fn copy_row(&mut self, row: &super::Row<'_>) {
+        if row.presence.is_full() {
+            self.set_all(row.values);
+        } else {
+            for step in row.presence.iter() {
+                self.set(step, row.values[step]);
+            }
+        }
+        for (step, histogram) in row.histograms {
+            self.set_histogram(*step as usize, histogram);
+        }
+    }
+
     /// Ends the row; it is forgotten if none of its cells was set. Whether it was kept.
     pub fn finish_row(&mut self, labels: &[u8], drop_name: bool) -> bool {
         if self.row_present == 0 && self.row_histograms.is_empty() {

@@ -235,6 +235,11 @@ impl Inputs {
         Ok(Box::pin(RecordBatchStreamAdapter::new(plan.schema(), output)))
     }
 
+    /// An empty reservation in the query's memory pool.
+    pub fn memory(&self) -> MemoryReservation {
+        MemoryConsumer::new(self.name).register(self.shared.context.memory_pool())
+    }
+
     /// Every batch of input `index`.
     ///
     /// # Errors
@@ -245,7 +250,7 @@ impl Inputs {
         state: &Arc<QueryState>,
     ) -> Result<impl Future<Output = Result<Collected>> + Send + use<>> {
         let mut input = self.all(index)?;
-        let memory = MemoryConsumer::new(self.name).register(self.shared.context.memory_pool());
+        let memory = self.memory();
         let mut samples = HeldSamples::new(state);
         Ok(async move {
             let mut batches = Vec::new();

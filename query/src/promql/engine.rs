@@ -1,0 +1,509 @@
+//! [`PromqlEngine`]: the entry point: a query's text in, its answer out.
+//!
+//! A query is parsed, planned (which opens its scans: from then on it sees one snapshot of the
+//! store) and run under DataFusion's task context on the threads of [`runtime`](super::runtime).
+//! The engine is cheap to clone and is meant to live as long as the store.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chronolith_engine::model::Labels;
+use chronolith_engine::{RequestContext, Store};
+use datafusion::execution::TaskContext;
+use datafusion::execution::config::SessionConfig;
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use futures::TryStreamExt;
+use tokio::sync::Semaphore;
+
+use super::ast::{Expr, ValueType};
+use super::batch::{HistogramPoint as SamplePoint, SampleBatch, StepTable};
+use super::exec::name_removal::same_labelset;
+use super::exec::state::{HeldSamples, QueryState};
+use super::failure::{PromqlError, Result};
+use super::features::Features;
+use super::parser;
+use super::plan::{Planner, Root};
+use super::result::{
+    FloatPoint, HistogramPoint, QueryResult, QueryStats, SampleValue, Series, Value, VectorElement,
+};
+use super::runtime::{query_runtime, thread_count};
+use super::steps::Steps;
+
+/// Settings of the engine.
+#[derive(Debug, Clone)]
+pub struct PromqlOptions {
+    /// How far an instant selector looks back. Default: 5 min.
+    pub lookback: Duration,
+    /// Samples that a query may hold in memory at a time. Default: 50,000,000.
+    pub samples_max: u64,
+    /// After this a query is given up. Default: 2 min.
+    pub timeout: Duration,
+    /// The step of subqueries that name none. Default: 1 min.
+    pub default_subquery_step: Duration,
+    /// Queries that run at a time; others wait. Default: 20.
+    pub concurrency_max: usize,
+    /// Threads that one query may use. Default: one per core.
+    pub partitions_max: usize,
+    /// Bytes that all queries may take together, if `memory_pool` is not set. Default: 1 GiB.
+    pub memory_bytes_max: usize,
+    /// Where queries reserve memory, to be shared with SQL.
+    pub memory_pool: Option<Arc<dyn MemoryPool>>,
+    /// Which parts of the language are on. Default: Prometheus' defaults.
+    pub features: Features,
+}
+
+impl Default for PromqlOptions {
+    fn default() -> Self {
+        Self {
+            lookback: Duration::from_secs(300),
+            samples_max: 50_000_000,
+            timeout: Duration::from_secs(120),
+            default_subquery_step: Duration::from_secs(60),
+            concurrency_max: 20,
+            partitions_max: thread_count(),
+            memory_bytes_max: 1 << 30,
+            memory_pool: None,
+            features: Features::default(),
+        }
+    }
+}
+
+/// Settings of one query; `None` takes the engine's.
+#[derive(Debug, Clone, Default)]
+pub struct QueryOptions {
+    /// How far an instant selector looks back.
+    pub lookback: Option<Duration>,
+    /// After this the query is given up, if the engine's limit is not shorter.
+    pub timeout: Option<Duration>,
+    /// Count samples per step (if the feature `promql-per-step-stats` is on).
+    pub per_step_stats: bool,
+    /// Keep the plan's text, with metrics.
+    pub explain: bool,
+}
+
+/// A parsed query; may be run many times.
+#[derive(Debug, Clone)]
+pub struct Query {
+    text: Arc<str>,
+    expr: Arc<Expr>,
+}
+
+impl Query {
+    /// A query whose tree was made or changed by hand; positions in it refer to `text`.
+    pub fn from_expr(text: &str, expr: Expr) -> Self {
+        Self { text: Arc::from(text), expr: Arc::new(expr) }
+    }
+
+    /// The text as it was written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The tree.
+    pub fn expr(&self) -> &Expr {
+        &self.expr
+    }
+}
+
+/// Evaluates PromQL over a store.
+#[derive(Clone)]
+pub struct PromqlEngine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Store,
+    options: PromqlOptions,
+    runtime: Arc<RuntimeEnv>,
+    session: SessionConfig,
+    places: Semaphore,
+}
+
+/// When a query is evaluated.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    steps: Steps,
+    end_ms: i64,
+    is_range: bool,
+}
+
+/// Stops a query whose caller went away.
+struct StopOnDrop {
+    request: RequestContext,
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if !self.task.is_finished() {
+            self.request.cancel.cancel();
+            self.task.abort();
+        }
+    }
+}
+
+impl PromqlEngine {
+    /// An engine over `store`.
+    ///
+    /// # Panics
+    /// If DataFusion's runtime cannot be built.
+    pub fn new(store: Store, options: PromqlOptions) -> Self {
+        let pool = options
+            .memory_pool
+            .clone()
+            .unwrap_or_else(|| Arc::new(GreedyMemoryPool::new(options.memory_bytes_max)));
+        let runtime = match RuntimeEnvBuilder::new().with_memory_pool(pool).build_arc() {
+            Ok(runtime) => runtime,
+            Err(error) => panic!("bug: no DataFusion runtime: {error}"),
+        };
+        let places = Semaphore::new(options.concurrency_max.max(1));
+        let session = SessionConfig::new();
+        Self { inner: Arc::new(Inner { store, options, runtime, session, places }) }
+    }
+
+    /// The engine's settings.
+    pub fn options(&self) -> &PromqlOptions {
+        &self.inner.options
+    }
+
+    /// The store it reads.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Parses a query with the engine's features.
+    ///
+    /// # Errors
+    /// [`PromqlError::Parse`].
+    pub fn parse(&self, text: &str) -> Result<Query> {
+        let expr = parser::parse(text, &self.inner.options.features)?;
+        Ok(Query::from_expr(text, expr))
+    }
+
+    /// Evaluates a query at one time. Dropping the future stops the query.
+    ///
+    /// # Errors
+    /// Any [`PromqlError`].
+    pub async fn instant(
+        &self,
+        request: &RequestContext,
+        query: &Query,
+        time_ms: i64,
+        options: &QueryOptions,
+    ) -> Result<QueryResult> {
+        self.spawn(request, query, instant_times(time_ms), options).await
+    }
+
+    /// Evaluates a query from `start_ms` to `end_ms` every `step_ms`. Dropping the future stops the
+    /// query.
+    ///
+    /// # Errors
+    /// Any [`PromqlError`].
+    pub async fn range(
+        &self,
+        request: &RequestContext,
+        query: &Query,
+        (start_ms, end_ms, step_ms): (i64, i64, i64),
+        options: &QueryOptions,
+    ) -> Result<QueryResult> {
+        let times = range_times(query, start_ms, end_ms, step_ms)?;
+        self.spawn(request, query, times, options).await
+    }
+
+    /// As [`instant`](Self::instant), on the caller's thread.
+    ///
+    /// # Errors
+    /// Any [`PromqlError`].
+    ///
+    /// # Panics
+    /// On a thread of an async runtime.
+    pub fn instant_blocking(
+        &self,
+        request: &RequestContext,
+        query: &Query,
+        time_ms: i64,
+        options: &QueryOptions,
+    ) -> Result<QueryResult> {
+        let times = instant_times(time_ms);
+        query_runtime().block_on(self.inner.run(request, query, times, options))
+    }
+
+    /// As [`range`](Self::range), on the caller's thread.
+    ///
+    /// # Errors
+    /// Any [`PromqlError`].
+    ///
+    /// # Panics
+    /// On a thread of an async runtime.
+    pub fn range_blocking(
+        &self,
+        request: &RequestContext,
+        query: &Query,
+        (start_ms, end_ms, step_ms): (i64, i64, i64),
+        options: &QueryOptions,
+    ) -> Result<QueryResult> {
+        let times = range_times(query, start_ms, end_ms, step_ms)?;
+        query_runtime().block_on(self.inner.run(request, query, times, options))
+    }
+
+    async fn spawn(
+        &self,
+        request: &RequestContext,
+        query: &Query,
+        times: Times,
+        options: &QueryOptions,
+    ) -> Result<QueryResult> {
+        let inner = Arc::clone(&self.inner);
+        let (query, options) = (query.clone(), options.clone());
+        let owned = request.clone();
+        let task = query_runtime()
+            .spawn(async move { inner.run(&owned, &query, times, &options).await });
+        let _stop = StopOnDrop { request: request.clone(), task: task.abort_handle() };
+        match task.await {
+            Ok(result) => result,
+            Err(error) if error.is_cancelled() => Err(PromqlError::Cancelled),
+            Err(error) => Err(PromqlError::Internal(format!("query panicked: {error}"))),
+        }
+    }
+}
+
+fn instant_times(time_ms: i64) -> Times {
+    Times { steps: Steps::instant(time_ms), end_ms: time_ms, is_range: false }
+}
+
+fn range_times(query: &Query, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<Times> {
+    let kind = query.expr.value_type();
+    if !matches!(kind, ValueType::Scalar | ValueType::Vector) {
+        return Err(PromqlError::BadRequest(format!(
+            "invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+            kind.documented()
+        )));
+    }
+    if step_ms <= 0 {
+        let message = "zero or negative query resolution step widths are not accepted. Try a \
+                       positive integer";
+        return Err(PromqlError::BadRequest(message.into()));
+    }
+    // The protocol's limit on points is lower; this one keeps columns within Arrow's widths.
+    let steps = Steps::range(start_ms, end_ms, step_ms, 10_000_000)
+        .ok_or(PromqlError::TooManySamples)?;
+    Ok(Times { steps, end_ms, is_range: true })
+}
+
+impl Inner {
+    async fn run(
+        &self,
+        request: &RequestContext,
+        query: &Query,
+        times: Times,
+        options: &QueryOptions,
+    ) -> Result<QueryResult> {
+        let called = Instant::now();
+        let place = self.places.acquire().await;
+        let _place = place.map_err(|_| PromqlError::Internal("engine is closed".into()))?;
+        let started = Instant::now();
+        let state = self.state(request, times, options, called);
+        state.check()?;
+        if times.steps.count == 0 {
+            return Ok(empty_range(&state));
+        }
+        let step_ms = millis(self.options.default_subquery_step).max(1);
+        let mut planner = Planner::new(
+            &self.store,
+            &state,
+            (times.steps, times.end_ms),
+            times.is_range,
+            step_ms,
+            self.options.partitions_max,
+        );
+        let root = planner.root(&query.expr)?;
+        let planned = Instant::now();
+        let (value, plan, sorting) = self.evaluate(root, query, times, &state).await?;
+        let stats = QueryStats {
+            samples: state.sample_counts(),
+            preparation: planned - started,
+            evaluation: planned.elapsed(),
+            sorting,
+            queued: started - called,
+        };
+        let plan = plan.filter(|_| options.explain).map(|plan| {
+            DisplayableExecutionPlan::with_metrics(&*plan).indent(false).to_string()
+        });
+        Ok(QueryResult { value, annotations: state.take_annotations(), stats, plan })
+    }
+
+    fn state(
+        &self,
+        request: &RequestContext,
+        times: Times,
+        options: &QueryOptions,
+        called: Instant,
+    ) -> Arc<QueryState> {
+        let timeout = options.timeout.unwrap_or(self.options.timeout).min(self.options.timeout);
+        let deadline = called.checked_add(timeout);
+        let deadline = match (request.deadline, deadline) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let lookback = options.lookback.filter(|l| !l.is_zero()).unwrap_or(self.options.lookback);
+        let per_step = options.per_step_stats && self.options.features.per_step_stats;
+        QueryState::new(
+            RequestContext { deadline, ..request.clone() },
+            self.options.features,
+            millis(lookback),
+            self.options.samples_max,
+            per_step.then_some(times.steps.count),
+        )
+    }
+
+    fn task(&self) -> Arc<TaskContext> {
+        Arc::new(TaskContext::new(
+            None,
+            String::new(),
+            self.session.clone(),
+            Default::default(),
+            Default::default(),
+            Default::default(),
+            Default::default(),
+            Arc::clone(&self.runtime),
+        ))
+    }
+
+    async fn evaluate(
+        &self,
+        root: Root,
+        query: &Query,
+        times: Times,
+        state: &Arc<QueryState>,
+    ) -> Result<(Value, Option<Arc<dyn ExecutionPlan>>, Duration)> {
+        let (plan, is_samples) = match root {
+            Root::String(value) => {
+                let time_ms = times.steps.start_ms;
+                return Ok((Value::String { time_ms, value }, None, Duration::ZERO));
+            }
+            Root::Vectors(plan) => (plan, false),
+            Root::Samples(plan) => (plan, true),
+        };
+        let mut stream = plan.execute(0, self.task())?;
+        let mut answer = Answer::new(times, state);
+        while let Some(batch) = stream.try_next().await? {
+            state.check()?;
+            if is_samples {
+                answer.add_samples(&SampleBatch::from_batch(&batch)?)?;
+            } else {
+                answer.add_vectors(&StepTable::from_batches(&[batch])?)?;
+            }
+        }
+        drop(stream);
+        let kind = query.expr.value_type();
+        let sorting = Instant::now();
+        let value = answer.finish(kind)?;
+        Ok((value, Some(plan), sorting.elapsed()))
+    }
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn empty_range(state: &QueryState) -> QueryResult {
+    QueryResult {
+        value: Value::Matrix(Vec::new()),
+        annotations: state.take_annotations(),
+        stats: QueryStats::default(),
+        plan: None,
+    }
+}
+
+/// Puts the answer together.
+struct Answer {
+    times: Times,
+    series: Vec<Series>,
+    held: HeldSamples,
+}
+
+fn labels_of(bytes: &[u8]) -> Result<Labels> {
+    Labels::from_bytes(bytes).map_err(|e| PromqlError::Internal(e.to_string()))
+}
+
+impl Answer {
+    fn new(times: Times, state: &Arc<QueryState>) -> Self {
+        Self { times, series: Vec::new(), held: HeldSamples::new(state) }
+    }
+
+    fn add_vectors(&mut self, table: &StepTable) -> Result<()> {
+        for row in table.rows() {
+            let count = row.presence.count() + row.histograms.len();
+            self.held.grow(count as u64)?;
+            let time = |step: usize| self.times.steps.time(step);
+            let float = |step: usize| FloatPoint { time_ms: time(step), value: row.values[step] };
+            let histogram = |(step, h): &(u32, Arc<_>)| HistogramPoint {
+                time_ms: time(*step as usize),
+                histogram: Arc::clone(h),
+            };
+            self.series.push(Series {
+                labels: labels_of(row.labels)?,
+                floats: row.presence.iter().map(float).collect(),
+                histograms: row.histograms.iter().map(histogram).collect(),
+            });
+        }
+        Ok(())
+    }
+
+    fn add_samples(&mut self, batch: &SampleBatch) -> Result<()> {
+        let mut points: Vec<SamplePoint> = Vec::new();
+        for row in 0..batch.rows() {
+            let samples = batch.samples(row, &mut points);
+            self.held.grow((samples.times.len() + samples.histograms.len()) as u64)?;
+            let floats = samples.times.iter().zip(samples.values);
+            let histogram = |p: &SamplePoint| HistogramPoint {
+                time_ms: p.time_ms,
+                histogram: Arc::clone(&p.histogram),
+            };
+            self.series.push(Series {
+                labels: labels_of(batch.labels(row))?,
+                floats: floats.map(|(&time_ms, &value)| FloatPoint { time_ms, value }).collect(),
+                histograms: samples.histograms.iter().map(histogram).collect(),
+            });
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, kind: ValueType) -> Result<Value> {
+        let time_ms = self.times.steps.start_ms;
+        if !self.times.is_range && kind == ValueType::Scalar {
+            let points = self.series.first().map(|s| s.floats.as_slice());
+            let value = points.and_then(|p| p.first()).map_or(f64::NAN, |p| p.value);
+            return Ok(Value::Scalar(FloatPoint { time_ms, value }));
+        }
+        if !self.times.is_range && kind == ValueType::Vector {
+            self.refuse_duplicates()?;
+            let element = |series: Series| {
+                let value = match (series.floats.first(), series.histograms.into_iter().next()) {
+                    (Some(point), _) => SampleValue::Float(point.value),
+                    (None, Some(point)) => SampleValue::Histogram(point.histogram),
+                    (None, None) => return None,
+                };
+                Some(VectorElement { labels: series.labels, time_ms, value })
+            };
+            return Ok(Value::Vector(self.series.into_iter().filter_map(element).collect()));
+        }
+        self.series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        if self.series.windows(2).any(|w| w[0].labels == w[1].labels) {
+            return Err(same_labelset());
+        }
+        Ok(Value::Matrix(self.series))
+    }
+
+    fn refuse_duplicates(&self) -> Result<()> {
+        let mut seen = std::collections::HashSet::with_capacity(self.series.len());
+        if self.series.iter().all(|s| seen.insert(s.labels.as_bytes())) {
+            Ok(())
+        } else {
+            Err(same_labelset())
+        }
+    }
+}

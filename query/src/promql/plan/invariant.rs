@@ -1,0 +1,62 @@
+//! Which expressions have the same value at every step, and which are plain numbers.
+
+use crate::promql::ast::{Expr, ValueType};
+use crate::promql::functions::binary;
+
+/// Functions whose value depends on the step, whatever their arguments.
+fn depends_on_step(name: &str) -> bool {
+    matches!(
+        name,
+        "time"
+            | "timestamp"
+            | "predict_linear"
+            | "days_in_month"
+            | "day_of_month"
+            | "day_of_week"
+            | "day_of_year"
+            | "hour"
+            | "minute"
+            | "month"
+            | "year"
+    )
+}
+
+/// Whether the value is the same at every step: all selectors and subqueries are pinned by `@`, and
+/// no function looks at the time.
+pub fn is_invariant(expr: &Expr) -> bool {
+    match expr {
+        Expr::Number(_) | Expr::String(_) => true,
+        Expr::Vector(selector) => selector.at.is_some(),
+        Expr::Matrix(matrix) => matrix.selector.at.is_some(),
+        Expr::Subquery(subquery) => subquery.at.is_some(),
+        Expr::Paren(paren) => is_invariant(&paren.expr),
+        Expr::Unary(unary) => is_invariant(&unary.expr),
+        Expr::Binary(binary) => is_invariant(&binary.lhs) && is_invariant(&binary.rhs),
+        Expr::Aggregate(aggregate) => {
+            is_invariant(&aggregate.expr) && aggregate.param.as_deref().is_none_or(is_invariant)
+        }
+        Expr::Call(call) => !depends_on_step(call.func.name) && call.args.iter().all(is_invariant),
+    }
+}
+
+/// Whether the expression is invariant and not as cheap at many steps as at one.
+pub fn is_worth_broadcasting(expr: &Expr) -> bool {
+    let cheap = expr.value_type() == ValueType::Scalar && constant(expr).is_some();
+    !cheap && is_invariant(expr)
+}
+
+/// The value of an expression made of literals.
+pub fn constant(expr: &Expr) -> Option<f64> {
+    match expr {
+        Expr::Number(number) => Some(number.value),
+        Expr::Paren(paren) => constant(&paren.expr),
+        Expr::Unary(unary) => {
+            constant(&unary.expr).map(|value| if unary.negate { -value } else { value })
+        }
+        Expr::Binary(e) => {
+            let (left, right) = (constant(&e.lhs)?, constant(&e.rhs)?);
+            Some(binary::scalars(e.op, left, right))
+        }
+        _ => None,
+    }
+}
