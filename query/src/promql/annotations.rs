@@ -69,7 +69,12 @@ pub struct ForcedMonotonicity {
 
 impl Annotation {
     fn new(level: Level, pos: PosRange, message: impl Into<String>) -> Self {
-        Self { level, message: message.into(), pos, monotonicity: None }
+        Self {
+            level,
+            message: message.into(),
+            pos,
+            monotonicity: None,
+        }
     }
 
     fn warning(pos: PosRange, message: impl Into<String>) -> Self {
@@ -83,7 +88,10 @@ impl Annotation {
     /// A quantile outside of [0, 1].
     pub fn invalid_quantile(pos: PosRange, quantile: f64) -> Self {
         let got = GoFloat(quantile);
-        Self::warning(pos, format!("quantile value should be between 0 and 1, got {got}"))
+        Self::warning(
+            pos,
+            format!("quantile value should be between 0 and 1, got {got}"),
+        )
     }
 
     /// A ratio outside of [-1, 1].
@@ -114,23 +122,35 @@ impl Annotation {
 
     /// Floats and histograms in one aggregation.
     pub fn mixed_floats_histograms_aggregation(pos: PosRange) -> Self {
-        Self::warning(pos, "encountered a mix of histograms and floats for aggregation")
+        Self::warning(
+            pos,
+            "encountered a mix of histograms and floats for aggregation",
+        )
     }
 
     /// Classic and native histograms of one name.
     pub fn mixed_classic_native(pos: PosRange, metric: &str) -> Self {
         let about = for_metric(metric);
-        Self::warning(pos, format!("vector contains a mix of classic and native histograms{about}"))
+        Self::warning(
+            pos,
+            format!("vector contains a mix of classic and native histograms{about}"),
+        )
     }
 
     /// `rate` and the like of a gauge histogram.
     pub fn histogram_not_counter(pos: PosRange, metric: &str) -> Self {
-        Self::warning(pos, format!("this native histogram metric is not a counter: {metric:?}"))
+        Self::warning(
+            pos,
+            format!("this native histogram metric is not a counter: {metric:?}"),
+        )
     }
 
     /// `delta` and the like of a counter histogram.
     pub fn histogram_not_gauge(pos: PosRange, metric: &str) -> Self {
-        Self::warning(pos, format!("this native histogram metric is not a gauge: {metric:?}"))
+        Self::warning(
+            pos,
+            format!("this native histogram metric is not a gauge: {metric:?}"),
+        )
     }
 
     /// Histograms whose layouts cannot be reconciled.
@@ -154,13 +174,19 @@ impl Annotation {
 
     /// Sorting in a range query.
     pub fn sort_in_range_query(pos: PosRange) -> Self {
-        Self::warning(pos, "sort is ineffective for range queries since results are always ordered by labels")
+        Self::warning(
+            pos,
+            "sort is ineffective for range queries since results are always ordered by labels",
+        )
     }
 
     /// Histograms that say "reset" and "no reset" in one operation.
     pub fn counter_reset_collision(pos: PosRange, operation: HistogramOperation) -> Self {
         let operation = operation.as_str();
-        Self::warning(pos, format!("conflicting counter resets during histogram {operation}"))
+        Self::warning(
+            pos,
+            format!("conflicting counter resets during histogram {operation}"),
+        )
     }
 
     /// Custom boundaries were intersected.
@@ -206,8 +232,15 @@ impl Annotation {
         let message = format!(
             "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){about}"
         );
-        let details = ForcedMonotonicity { times: (time_ms, time_ms), buckets, difference };
-        Self { monotonicity: Some(details), ..Self::info(pos, message) }
+        let details = ForcedMonotonicity {
+            times: (time_ms, time_ms),
+            buckets,
+            difference,
+        };
+        Self {
+            monotonicity: Some(details),
+            ..Self::info(pos, message)
+        }
     }
 
     /// Operands that an operator does not take.
@@ -223,7 +256,10 @@ impl Annotation {
 
     /// A histogram in an aggregation that does not take any.
     pub fn histogram_ignored_in_aggregation(pos: PosRange, aggregation: &str) -> Self {
-        Self::info(pos, format!("ignored histogram in {aggregation} aggregation"))
+        Self::info(
+            pos,
+            format!("ignored histogram in {aggregation} aggregation"),
+        )
     }
 
     /// Histograms in a range for a function of floats.
@@ -251,7 +287,9 @@ impl Annotation {
         let about = for_metric(metric);
         Self::info(
             pos,
-            format!("input to histogram_quantile has NaN observations, result is skewed higher{about}"),
+            format!(
+                "input to histogram_quantile has NaN observations, result is skewed higher{about}"
+            ),
         )
     }
 
@@ -306,7 +344,11 @@ impl Annotation {
 }
 
 fn for_metric(metric: &str) -> String {
-    if metric.is_empty() { String::new() } else { format!(" for metric name {metric:?}") }
+    if metric.is_empty() {
+        String::new()
+    } else {
+        format!(" for metric name {metric:?}")
+    }
 }
 
 /// The remarks of one query; each message once.
@@ -331,7 +373,10 @@ impl Annotations {
                 };
                 entry.get_mut().monotonicity = Some(ForcedMonotonicity {
                     times: (old.times.0.min(new.times.0), old.times.1.max(new.times.1)),
-                    buckets: (old.buckets.0.min(new.buckets.0), old.buckets.1.max(new.buckets.1)),
+                    buckets: (
+                        old.buckets.0.min(new.buckets.0),
+                        old.buckets.1.max(new.buckets.1),
+                    ),
                     difference: old.difference.max(new.difference),
                 });
             }
@@ -358,8 +403,11 @@ impl Annotations {
     /// The texts of one level with positions in `query`; at most `count_max` of them (0: all), and
     /// a line that says how many are missing.
     pub fn texts(&self, level: Level, query: &str, count_max: usize) -> Vec<String> {
-        let mut texts: Vec<String> =
-            self.iter().filter(|a| a.level == level).map(|a| a.text(query)).collect();
+        let mut texts: Vec<String> = self
+            .iter()
+            .filter(|a| a.level == level)
+            .map(|a| a.text(query))
+            .collect();
         let omitted = texts.len().saturating_sub(count_max);
         if count_max > 0 && omitted > 0 {
             texts.truncate(count_max);
@@ -395,7 +443,11 @@ impl std::fmt::Display for GoFloat {
         if value.is_infinite() {
             return f.write_str(if value > 0.0 { "+Inf" } else { "-Inf" });
         }
-        let exponent = if value == 0.0 { 0 } else { value.abs().log10().floor() as i32 };
+        let exponent = if value == 0.0 {
+            0
+        } else {
+            value.abs().log10().floor() as i32
+        };
         if (-4..21).contains(&exponent) {
             return write!(f, "{value}");
         }
@@ -444,7 +496,10 @@ mod tests {
     fn many_are_cut() {
         let mut all = Annotations::default();
         for i in 0..13 {
-            all.add(Annotation::possible_non_counter(PosRange::default(), &format!("m{i:02}")));
+            all.add(Annotation::possible_non_counter(
+                PosRange::default(),
+                &format!("m{i:02}"),
+            ));
         }
         assert_eq!(all.infos("x").len(), 11);
         assert_eq!(all.infos("x")[10], "3 more info annotations omitted");
@@ -452,9 +507,13 @@ mod tests {
 
     #[test]
     fn floats_print_as_in_go() {
-        for (value, text) in
-            [(1.5, "1.5"), (f64::INFINITY, "+Inf"), (1e-7, "1e-07"), (1e21, "1e+21"), (-2.0, "-2")]
-        {
+        for (value, text) in [
+            (1.5, "1.5"),
+            (f64::INFINITY, "+Inf"),
+            (1e-7, "1e-07"),
+            (1e21, "1e+21"),
+            (-2.0, "-2"),
+        ] {
             assert_eq!(GoFloat(value).to_string(), text);
         }
     }

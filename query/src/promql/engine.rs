@@ -26,6 +26,7 @@ use super::failure::{PromqlError, Result};
 use super::features::Features;
 use super::parser;
 use super::plan::{Planner, Root};
+use super::resolve::{self, EvaluationRange};
 use super::result::{
     FloatPoint, HistogramPoint, QueryResult, QueryStats, SampleValue, Series, Value, VectorElement,
 };
@@ -94,7 +95,10 @@ pub struct Query {
 impl Query {
     /// A query whose tree was made or changed by hand; positions in it refer to `text`.
     pub fn from_expr(text: &str, expr: Expr) -> Self {
-        Self { text: Arc::from(text), expr: Arc::new(expr) }
+        Self {
+            text: Arc::from(text),
+            expr: Arc::new(expr),
+        }
     }
 
     /// The text as it was written.
@@ -161,7 +165,15 @@ impl PromqlEngine {
         };
         let places = Semaphore::new(options.concurrency_max.max(1));
         let session = SessionConfig::new();
-        Self { inner: Arc::new(Inner { store, options, runtime, session, places }) }
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                options,
+                runtime,
+                session,
+                places,
+            }),
+        }
     }
 
     /// The engine's settings.
@@ -194,7 +206,8 @@ impl PromqlEngine {
         time_ms: i64,
         options: &QueryOptions,
     ) -> Result<QueryResult> {
-        self.spawn(request, query, instant_times(time_ms), options).await
+        self.spawn(request, query, instant_times(time_ms), options)
+            .await
     }
 
     /// Evaluates a query from `start_ms` to `end_ms` every `step_ms`. Dropping the future stops the
@@ -259,9 +272,12 @@ impl PromqlEngine {
         let inner = Arc::clone(&self.inner);
         let (query, options) = (query.clone(), options.clone());
         let owned = request.clone();
-        let task = query_runtime()
-            .spawn(async move { inner.run(&owned, &query, times, &options).await });
-        let _stop = StopOnDrop { request: request.clone(), task: task.abort_handle() };
+        let task =
+            query_runtime().spawn(async move { inner.run(&owned, &query, times, &options).await });
+        let _stop = StopOnDrop {
+            request: request.clone(),
+            task: task.abort_handle(),
+        };
         match task.await {
             Ok(result) => result,
             Err(error) if error.is_cancelled() => Err(PromqlError::Cancelled),
@@ -271,7 +287,11 @@ impl PromqlEngine {
 }
 
 fn instant_times(time_ms: i64) -> Times {
-    Times { steps: Steps::instant(time_ms), end_ms: time_ms, is_range: false }
+    Times {
+        steps: Steps::instant(time_ms),
+        end_ms: time_ms,
+        is_range: false,
+    }
 }
 
 fn range_times(query: &Query, start_ms: i64, end_ms: i64, step_ms: i64) -> Result<Times> {
@@ -288,9 +308,13 @@ fn range_times(query: &Query, start_ms: i64, end_ms: i64, step_ms: i64) -> Resul
         return Err(PromqlError::BadRequest(message.into()));
     }
     // The protocol's limit on points is lower; this one keeps columns within Arrow's widths.
-    let steps = Steps::range(start_ms, end_ms, step_ms, 10_000_000)
-        .ok_or(PromqlError::TooManySamples)?;
-    Ok(Times { steps, end_ms, is_range: true })
+    let steps =
+        Steps::range(start_ms, end_ms, step_ms, 10_000_000).ok_or(PromqlError::TooManySamples)?;
+    Ok(Times {
+        steps,
+        end_ms,
+        is_range: true,
+    })
 }
 
 impl Inner {
@@ -310,16 +334,26 @@ impl Inner {
         if times.steps.count == 0 {
             return Ok(empty_range(&state));
         }
-        let step_ms = millis(self.options.default_subquery_step).max(1);
+        let range = EvaluationRange {
+            start_ms: times.steps.start_ms,
+            end_ms: times.end_ms,
+            step_ms: if times.is_range {
+                times.steps.step_ms
+            } else {
+                0
+            },
+            default_subquery_step_ms: millis(self.options.default_subquery_step).max(1),
+        };
+        let expr = resolve::resolve(Expr::clone(&query.expr), &range)
+            .map_err(|e| PromqlError::Execution(e.message))?;
         let mut planner = Planner::new(
             &self.store,
             &state,
             (times.steps, times.end_ms),
             times.is_range,
-            step_ms,
             self.options.partitions_max,
         );
-        let root = planner.root(&query.expr)?;
+        let root = planner.root(&expr)?;
         let planned = Instant::now();
         let (value, plan, sorting) = self.evaluate(root, query, times, &state).await?;
         let stats = QueryStats {
@@ -330,9 +364,16 @@ impl Inner {
             queued: started - called,
         };
         let plan = plan.filter(|_| options.explain).map(|plan| {
-            DisplayableExecutionPlan::with_metrics(&*plan).indent(false).to_string()
+            DisplayableExecutionPlan::with_metrics(&*plan)
+                .indent(false)
+                .to_string()
         });
-        Ok(QueryResult { value, annotations: state.take_annotations(), stats, plan })
+        Ok(QueryResult {
+            value,
+            annotations: state.take_annotations(),
+            stats,
+            plan,
+        })
     }
 
     fn state(
@@ -342,16 +383,25 @@ impl Inner {
         options: &QueryOptions,
         called: Instant,
     ) -> Arc<QueryState> {
-        let timeout = options.timeout.unwrap_or(self.options.timeout).min(self.options.timeout);
+        let timeout = options
+            .timeout
+            .unwrap_or(self.options.timeout)
+            .min(self.options.timeout);
         let deadline = called.checked_add(timeout);
         let deadline = match (request.deadline, deadline) {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
-        let lookback = options.lookback.filter(|l| !l.is_zero()).unwrap_or(self.options.lookback);
+        let lookback = options
+            .lookback
+            .filter(|l| !l.is_zero())
+            .unwrap_or(self.options.lookback);
         let per_step = options.per_step_stats && self.options.features.per_step_stats;
         QueryState::new(
-            RequestContext { deadline, ..request.clone() },
+            RequestContext {
+                deadline,
+                ..request.clone()
+            },
             self.options.features,
             millis(lookback),
             self.options.samples_max,
@@ -431,7 +481,11 @@ fn labels_of(bytes: &[u8]) -> Result<Labels> {
 
 impl Answer {
     fn new(times: Times, state: &Arc<QueryState>) -> Self {
-        Self { times, series: Vec::new(), held: HeldSamples::new(state) }
+        Self {
+            times,
+            series: Vec::new(),
+            held: HeldSamples::new(state),
+        }
     }
 
     fn add_vectors(&mut self, table: &StepTable) -> Result<()> {
@@ -439,7 +493,10 @@ impl Answer {
             let count = row.presence.count() + row.histograms.len();
             self.held.grow(count as u64)?;
             let time = |step: usize| self.times.steps.time(step);
-            let float = |step: usize| FloatPoint { time_ms: time(step), value: row.values[step] };
+            let float = |step: usize| FloatPoint {
+                time_ms: time(step),
+                value: row.values[step],
+            };
             let histogram = |(step, h): &(u32, Arc<_>)| HistogramPoint {
                 time_ms: time(*step as usize),
                 histogram: Arc::clone(h),
@@ -457,7 +514,8 @@ impl Answer {
         let mut points: Vec<SamplePoint> = Vec::new();
         for row in 0..batch.rows() {
             let samples = batch.samples(row, &mut points);
-            self.held.grow((samples.times.len() + samples.histograms.len()) as u64)?;
+            self.held
+                .grow((samples.times.len() + samples.histograms.len()) as u64)?;
             let floats = samples.times.iter().zip(samples.values);
             let histogram = |p: &SamplePoint| HistogramPoint {
                 time_ms: p.time_ms,
@@ -465,7 +523,9 @@ impl Answer {
             };
             self.series.push(Series {
                 labels: labels_of(batch.labels(row))?,
-                floats: floats.map(|(&time_ms, &value)| FloatPoint { time_ms, value }).collect(),
+                floats: floats
+                    .map(|(&time_ms, &value)| FloatPoint { time_ms, value })
+                    .collect(),
                 histograms: samples.histograms.iter().map(histogram).collect(),
             });
         }
@@ -487,9 +547,15 @@ impl Answer {
                     (None, Some(point)) => SampleValue::Histogram(point.histogram),
                     (None, None) => return None,
                 };
-                Some(VectorElement { labels: series.labels, time_ms, value })
+                Some(VectorElement {
+                    labels: series.labels,
+                    time_ms,
+                    value,
+                })
             };
-            return Ok(Value::Vector(self.series.into_iter().filter_map(element).collect()));
+            return Ok(Value::Vector(
+                self.series.into_iter().filter_map(element).collect(),
+            ));
         }
         self.series.sort_by(|a, b| a.labels.cmp(&b.labels));
         if self.series.windows(2).any(|w| w[0].labels == w[1].labels) {

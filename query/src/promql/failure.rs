@@ -105,6 +105,9 @@ mod tests {
     fn own_errors_survive_the_journey() {
         let error: DataFusionError = PromqlError::TooManySamples.into();
         let error = DataFusionError::Shared(Arc::new(error.context("somewhere")));
-        assert!(matches!(PromqlError::from(error), PromqlError::TooManySamples));
+        assert!(matches!(
+            PromqlError::from(error),
+            PromqlError::TooManySamples
+        ));
     }
 }

@@ -54,7 +54,11 @@ impl<'a> Iterator for EncodedLabels<'a> {
         let name = take(self.bytes, &mut self.at)?;
         let value = take(self.bytes, &mut self.at)?;
         let encoded = self.bytes.get(start..self.at)?;
-        Some(EncodedLabel { name, value, encoded })
+        Some(EncodedLabel {
+            name,
+            value,
+            encoded,
+        })
     }
 }
 
@@ -165,7 +169,10 @@ pub struct LabelChoice {
 impl LabelChoice {
     /// Keeps exactly the labels in `names` (`by`, `on`).
     pub fn only(names: &[String]) -> Self {
-        Self { names: names.to_vec(), keep: true }
+        Self {
+            names: names.to_vec(),
+            keep: true,
+        }
     }
 
     /// Keeps all labels but those in `names` and the metric name (`without`, `ignoring`).
@@ -213,15 +220,27 @@ mod tests {
     use super::*;
 
     fn set(pairs: &[(&str, &str)]) -> Vec<u8> {
-        Labels::from_pairs(pairs.iter().copied()).unwrap().as_bytes().to_vec()
+        Labels::from_pairs(pairs.iter().copied())
+            .unwrap()
+            .as_bytes()
+            .to_vec()
     }
 
     #[test]
     fn parts_of_sets_are_sets() {
         let labels = set(&[("__name__", "up"), ("instance", "a"), ("job", "x")]);
-        assert_eq!(LabelChoice::only(&["job".into()]).of(&labels), set(&[("job", "x")]));
-        assert_eq!(LabelChoice::all_but(&["job".into()]).of(&labels), set(&[("instance", "a")]));
-        assert_eq!(without_metadata(&labels), set(&[("instance", "a"), ("job", "x")]));
+        assert_eq!(
+            LabelChoice::only(&["job".into()]).of(&labels),
+            set(&[("job", "x")])
+        );
+        assert_eq!(
+            LabelChoice::all_but(&["job".into()]).of(&labels),
+            set(&[("instance", "a")])
+        );
+        assert_eq!(
+            without_metadata(&labels),
+            set(&[("instance", "a"), ("job", "x")])
+        );
         assert_eq!(metric_name(&labels), "up");
         assert_eq!(get(&labels, "nope"), "");
     }
@@ -229,14 +248,22 @@ mod tests {
     #[test]
     fn edits_keep_the_order() {
         let labels = set(&[("b", "1"), ("d", "2")]);
-        assert_eq!(with(&labels, "c", "x"), set(&[("b", "1"), ("c", "x"), ("d", "2")]));
+        assert_eq!(
+            with(&labels, "c", "x"),
+            set(&[("b", "1"), ("c", "x"), ("d", "2")])
+        );
         assert_eq!(with(&labels, "b", ""), set(&[("d", "2")]));
         assert_eq!(with(&labels, "b", "9"), set(&[("b", "9"), ("d", "2")]));
     }
 
     #[test]
     fn order_is_that_of_labels() {
-        let sets = [set(&[]), set(&[("a", "b")]), set(&[("a", "b"), ("c", "d")]), set(&[("a", "c")])];
+        let sets = [
+            set(&[]),
+            set(&[("a", "b")]),
+            set(&[("a", "b"), ("c", "d")]),
+            set(&[("a", "c")]),
+        ];
         for (i, a) in sets.iter().enumerate() {
             for (j, b) in sets.iter().enumerate() {
                 assert_eq!(compare(a, b), i.cmp(&j));

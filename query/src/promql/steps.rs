@@ -14,7 +14,11 @@ pub struct Steps {
 impl Steps {
     /// A single time.
     pub fn instant(time_ms: i64) -> Self {
-        Self { start_ms: time_ms, step_ms: 1, count: 1 }
+        Self {
+            start_ms: time_ms,
+            step_ms: 1,
+            count: 1,
+        }
     }
 
     /// From `start_ms` to at most `end_ms`; none if the end is before the start. `None` where the
@@ -22,11 +26,19 @@ impl Steps {
     pub fn range(start_ms: i64, end_ms: i64, step_ms: i64, count_max: usize) -> Option<Self> {
         let step_ms = step_ms.max(1);
         if end_ms < start_ms {
-            return Some(Self { start_ms, step_ms, count: 0 });
+            return Some(Self {
+                start_ms,
+                step_ms,
+                count: 0,
+            });
         }
         let intervals = end_ms.checked_sub(start_ms)? / step_ms;
         let count = usize::try_from(intervals).ok()?.checked_add(1)?;
-        (count <= count_max).then_some(Self { start_ms, step_ms, count })
+        (count <= count_max).then_some(Self {
+            start_ms,
+            step_ms,
+            count,
+        })
     }
 
     /// Time number `index`.
@@ -47,7 +59,10 @@ impl Steps {
 
     /// The first time alone: where step-invariant expressions are evaluated.
     pub fn first(&self) -> Self {
-        Self { count: self.count.min(1), ..*self }
+        Self {
+            count: self.count.min(1),
+            ..*self
+        }
     }
 }
 
@@ -67,7 +82,9 @@ impl Lookup {
     /// The time looked at in step `index`.
     #[inline]
     pub fn time(&self, index: usize) -> i64 {
-        self.at_ms.unwrap_or_else(|| self.steps.time(index)).saturating_sub(self.offset_ms)
+        self.at_ms
+            .unwrap_or_else(|| self.steps.time(index))
+            .saturating_sub(self.offset_ms)
     }
 
     /// The earliest and the latest time looked at.
@@ -93,8 +110,19 @@ mod tests {
     #[test]
     fn lookups_are_moved_and_fixed() {
         let steps = Steps::range(0, 10, 5, 100).unwrap();
-        let moved = Lookup { steps, at_ms: None, offset_ms: 3 };
+        let moved = Lookup {
+            steps,
+            at_ms: None,
+            offset_ms: 3,
+        };
         assert_eq!(moved.bounds(), (-3, 7));
-        assert_eq!(Lookup { at_ms: Some(100), ..moved }.bounds(), (97, 97));
+        assert_eq!(
+            Lookup {
+                at_ms: Some(100),
+                ..moved
+            }
+            .bounds(),
+            (97, 97)
+        );
     }
 }

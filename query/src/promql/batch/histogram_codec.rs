@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use chronolith_engine::model::{CounterResetHint, Histogram, Span};
+use chronolith_engine::model::{BucketSpan, CounterResetHint, Histogram};
 
 /// Appends `histogram`.
 pub fn encode(histogram: &Histogram, out: &mut Vec<u8>) {
@@ -18,9 +18,10 @@ pub fn encode(histogram: &Histogram, out: &mut Vec<u8>) {
     for number in [h.zero_threshold, h.zero_count, h.count, h.sum] {
         out.extend_from_slice(&number.to_le_bytes());
     }
-    for (spans, buckets) in
-        [(&h.positive_spans, &h.positive_buckets), (&h.negative_spans, &h.negative_buckets)]
-    {
+    for (spans, buckets) in [
+        (&h.positive_spans, &h.positive_buckets),
+        (&h.negative_spans, &h.negative_buckets),
+    ] {
         out.extend_from_slice(&(spans.len() as u32).to_le_bytes());
         for span in spans {
             out.extend_from_slice(&span.offset.to_le_bytes());
@@ -91,13 +92,13 @@ impl Reader<'_> {
         (0..count).map(|_| self.float()).collect()
     }
 
-    fn spans(&mut self) -> Option<Vec<Span>> {
+    fn spans(&mut self) -> Option<Vec<BucketSpan>> {
         let count = self.count(8)?;
         (0..count)
             .map(|_| {
                 let offset = i32::from_le_bytes(self.take()?);
                 let length = u32::from_le_bytes(self.take()?);
-                Some(Span { offset, length })
+                Some(BucketSpan { offset, length })
             })
             .collect()
     }
@@ -116,9 +117,15 @@ mod tests {
             zero_count: 2.0,
             count: 7.0,
             sum: -1.5,
-            positive_spans: vec![Span { offset: 1, length: 2 }],
+            positive_spans: vec![BucketSpan {
+                offset: 1,
+                length: 2,
+            }],
             positive_buckets: vec![1.0, 2.0],
-            negative_spans: vec![Span { offset: -3, length: 1 }],
+            negative_spans: vec![BucketSpan {
+                offset: -3,
+                length: 1,
+            }],
             negative_buckets: vec![4.0],
             custom_values: Some(Arc::from([1.0, 2.0])),
             integer: true,

@@ -115,9 +115,16 @@ impl SampleBatch {
     pub fn from_batch(batch: &RecordBatch) -> Result<Self> {
         let bug = || DataFusionError::Internal("bug: not a sample batch".into());
         let column = |i: usize| batch.columns().get(i).ok_or_else(bug);
-        let labels = column(0)?.as_any().downcast_ref::<BinaryArray>().ok_or_else(bug)?.clone();
-        let drop_name =
-            column(1)?.as_any().downcast_ref::<BooleanArray>().ok_or_else(bug)?.clone();
+        let labels = column(0)?
+            .as_any()
+            .downcast_ref::<BinaryArray>()
+            .ok_or_else(bug)?
+            .clone();
+        let drop_name = column(1)?
+            .as_any()
+            .downcast_ref::<BooleanArray>()
+            .ok_or_else(bug)?
+            .clone();
         let (float_offsets, times) = list_of(batch, 2)?;
         let (_, values) = list_of(batch, 3)?;
         let (start_offsets, starts) = list_of(batch, 4)?;
@@ -248,7 +255,9 @@ impl SampleBatchBuilder {
     /// Ends the series.
     pub fn finish_row(&mut self, labels: &[u8], drop_name: bool) {
         self.labels.append_value(labels);
-        self.drop_name.get_or_insert_with(|| BooleanBufferBuilder::new(64)).append(drop_name);
+        self.drop_name
+            .get_or_insert_with(|| BooleanBufferBuilder::new(64))
+            .append(drop_name);
         self.float_ends.push(self.times.len() as i32);
         self.start_ends.push(self.starts.len() as i32);
         self.histogram_ends.push(self.histogram_times.len() as i32);
@@ -271,7 +280,9 @@ impl SampleBatchBuilder {
         };
         let list = |column: usize, offsets: &OffsetBuffer<i32>, items: ArrayRef| {
             let DataType::List(item) = SCHEMA.field(column).data_type() else {
-                return Err(DataFusionError::Internal("bug: column of a sample batch".into()));
+                return Err(DataFusionError::Internal(
+                    "bug: column of a sample batch".into(),
+                ));
             };
             let list = ListArray::try_new(Arc::clone(item), offsets.clone(), items, None)?;
             Ok(Arc::new(list) as ArrayRef)
@@ -283,9 +294,16 @@ impl SampleBatchBuilder {
         let integers = |column: &mut Vec<i64>| Arc::new(Int64Array::from(std::mem::take(column)));
         let columns: Vec<ArrayRef> = vec![
             Arc::new(self.labels.finish()),
-            Arc::new(BooleanArray::new(drop_name.unwrap_or_else(|| [].into_iter().collect()), None)),
+            Arc::new(BooleanArray::new(
+                drop_name.unwrap_or_else(|| [].into_iter().collect()),
+                None,
+            )),
             list(2, &floats, integers(&mut self.times))?,
-            list(3, &floats, Arc::new(Float64Array::from(std::mem::take(&mut self.values))))?,
+            list(
+                3,
+                &floats,
+                Arc::new(Float64Array::from(std::mem::take(&mut self.values))),
+            )?,
             list(4, &starts, integers(&mut self.starts))?,
             list(5, &cells, integers(&mut self.histogram_times))?,
             list(6, &cells, integers(&mut self.histogram_starts))?,
@@ -309,7 +327,14 @@ mod tests {
         let mut builder = SampleBatchBuilder::new();
         builder.take_floats(&mut vec![1, 2], &mut vec![1.5, 2.5]);
         builder.finish_row(b"a", false);
-        builder.push_histogram(7, 3, &Histogram { count: 1.0, ..Histogram::default() });
+        builder.push_histogram(
+            7,
+            3,
+            &Histogram {
+                count: 1.0,
+                ..Histogram::default()
+            },
+        );
         builder.finish_row(b"b", true);
         let batch = builder.finish().unwrap().unwrap();
         let samples = SampleBatch::from_batch(&batch).unwrap();
@@ -319,7 +344,10 @@ mod tests {
         assert!(first.histograms.is_empty() && first.starts.is_empty());
         let second = samples.samples(1, &mut buffer);
         assert!(second.times.is_empty());
-        assert_eq!((second.histograms[0].time_ms, second.histograms[0].start_ms), (7, 3));
+        assert_eq!(
+            (second.histograms[0].time_ms, second.histograms[0].start_ms),
+            (7, 3)
+        );
         assert!(samples.drop_name(1));
     }
 }

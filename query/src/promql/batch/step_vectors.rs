@@ -55,8 +55,16 @@ impl StepVectors {
             Field::new("labels", DataType::Binary, false),
             Field::new("drop_name", DataType::Boolean, false),
             Field::new("values", values, false),
-            Field::new("histogram_steps", DataType::List(item(DataType::UInt32, false)), false),
-            Field::new("histograms", DataType::List(item(DataType::Binary, false)), false),
+            Field::new(
+                "histogram_steps",
+                DataType::List(item(DataType::UInt32, false)),
+                false,
+            ),
+            Field::new(
+                "histograms",
+                DataType::List(item(DataType::Binary, false)),
+                false,
+            ),
         ]))
     }
 
@@ -76,11 +84,18 @@ impl StepVectors {
         let [labels, drop_name, values, steps, histograms] = batch.columns() else {
             return Err(bug("column count"));
         };
-        let labels = labels.as_any().downcast_ref::<BinaryArray>().ok_or_else(|| bug("labels"))?;
-        let drop_name =
-            drop_name.as_any().downcast_ref::<BooleanArray>().ok_or_else(|| bug("drop_name"))?;
-        let list =
-            values.as_any().downcast_ref::<FixedSizeListArray>().ok_or_else(|| bug("values"))?;
+        let labels = labels
+            .as_any()
+            .downcast_ref::<BinaryArray>()
+            .ok_or_else(|| bug("labels"))?;
+        let drop_name = drop_name
+            .as_any()
+            .downcast_ref::<BooleanArray>()
+            .ok_or_else(|| bug("drop_name"))?;
+        let list = values
+            .as_any()
+            .downcast_ref::<FixedSizeListArray>()
+            .ok_or_else(|| bug("values"))?;
         let width = usize::try_from(list.value_length()).unwrap_or(0);
         let values = list
             .values()
@@ -88,13 +103,24 @@ impl StepVectors {
             .downcast_ref::<Float64Array>()
             .ok_or_else(|| bug("values"))?
             .slice(list.offset() * width, list.len() * width);
-        let steps = steps.as_any().downcast_ref::<ListArray>().ok_or_else(|| bug("steps"))?;
-        let cells =
-            histograms.as_any().downcast_ref::<ListArray>().ok_or_else(|| bug("histograms"))?;
-        let histogram_steps =
-            steps.values().as_any().downcast_ref::<UInt32Array>().ok_or_else(|| bug("steps"))?;
-        let bytes =
-            cells.values().as_any().downcast_ref::<BinaryArray>().ok_or_else(|| bug("bytes"))?;
+        let steps = steps
+            .as_any()
+            .downcast_ref::<ListArray>()
+            .ok_or_else(|| bug("steps"))?;
+        let cells = histograms
+            .as_any()
+            .downcast_ref::<ListArray>()
+            .ok_or_else(|| bug("histograms"))?;
+        let histogram_steps = steps
+            .values()
+            .as_any()
+            .downcast_ref::<UInt32Array>()
+            .ok_or_else(|| bug("steps"))?;
+        let bytes = cells
+            .values()
+            .as_any()
+            .downcast_ref::<BinaryArray>()
+            .ok_or_else(|| bug("bytes"))?;
         Ok(Self {
             steps: width,
             labels: labels.clone(),
@@ -121,8 +147,12 @@ impl StepVectors {
     /// Columns that do not fit together, which is a bug.
     pub fn into_batch_of(self, schema: SchemaRef) -> Result<RecordBatch> {
         let width = i32::try_from(self.steps).map_err(|_| bug("too many steps"))?;
-        let values =
-            FixedSizeListArray::try_new(item(DataType::Float64, true), width, Arc::new(self.values), None)?;
+        let values = FixedSizeListArray::try_new(
+            item(DataType::Float64, true),
+            width,
+            Arc::new(self.values),
+            None,
+        )?;
         let steps = ListArray::try_new(
             item(DataType::UInt32, false),
             self.histogram_offsets.clone(),
@@ -180,7 +210,11 @@ impl StepVectors {
     #[inline]
     pub fn presence(&self, row: usize) -> Presence<'_> {
         let bits = self.values.nulls().map(NullBuffer::inner);
-        Presence { bits, start: row * self.steps, len: self.steps }
+        Presence {
+            bits,
+            start: row * self.steps,
+            len: self.steps,
+        }
     }
 
     /// Whether any row has a histogram.
@@ -245,7 +279,11 @@ impl StepVectors {
         let mut same = self.clone();
         same.labels = labels.finish();
         if let Some(drop) = drop_name {
-            let bits = if drop { BooleanBuffer::new_set(rows) } else { BooleanBuffer::new_unset(rows) };
+            let bits = if drop {
+                BooleanBuffer::new_set(rows)
+            } else {
+                BooleanBuffer::new_unset(rows)
+            };
             same.drop_name = BooleanArray::new(bits, None);
         }
         same
@@ -270,7 +308,8 @@ impl Presence<'_> {
     /// How many steps hold a float.
     #[inline]
     pub fn count(&self) -> usize {
-        self.bits.map_or(self.len, |b| b.slice(self.start, self.len).count_set_bits())
+        self.bits
+            .map_or(self.len, |b| b.slice(self.start, self.len).count_set_bits())
     }
 
     /// Whether every step holds a float.
@@ -413,7 +452,9 @@ impl StepVectorsBuilder {
     /// # Errors
     /// Columns that do not fit together, which is a bug.
     pub fn finish(&mut self) -> Result<Option<RecordBatch>> {
-        let Some(vectors) = self.finish_vectors() else { return Ok(None) };
+        let Some(vectors) = self.finish_vectors() else {
+            return Ok(None);
+        };
         vectors.into_batch_of(Arc::clone(&self.schema)).map(Some)
     }
 
@@ -455,14 +496,20 @@ mod tests {
         assert!(!builder.finish_row(b"b", false));
         builder.begin();
         builder.set(0, 1.0);
-        let histogram = Histogram { count: 3.0, ..Histogram::default() };
+        let histogram = Histogram {
+            count: 3.0,
+            ..Histogram::default()
+        };
         builder.set_histogram(2, &histogram);
         assert!(builder.finish_row(b"c", true));
         let batch = builder.finish().unwrap().unwrap();
         assert!(builder.finish().unwrap().is_none());
 
         let vectors = StepVectors::from_batch(&batch).unwrap();
-        assert_eq!((vectors.rows(), vectors.steps(), vectors.sample_count()), (2, 3, 3));
+        assert_eq!(
+            (vectors.rows(), vectors.steps(), vectors.sample_count()),
+            (2, 3, 3)
+        );
         assert_eq!(vectors.presence(0).iter().collect::<Vec<_>>(), [1]);
         assert_eq!(vectors.values(0)[1], 5.0);
         assert_eq!(vectors.labels(1), b"c");

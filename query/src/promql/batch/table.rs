@@ -65,7 +65,10 @@ impl<'a> Row<'a> {
         if self.histograms.is_empty() {
             return None;
         }
-        let found = self.histograms.binary_search_by_key(&step, |(s, _)| *s as usize).ok()?;
+        let found = self
+            .histograms
+            .binary_search_by_key(&step, |(s, _)| *s as usize)
+            .ok()?;
         Some(Value::Histogram(&self.histograms[found].1))
     }
 
@@ -97,14 +100,19 @@ impl StepTable {
             let vectors = StepVectors::from_batch(batch)?;
             let decoded = if vectors.has_histograms() {
                 let row = |row| -> DecodedRow {
-                    vectors.histograms(row).map(|(s, h)| (s as u32, Arc::new(h))).collect()
+                    vectors
+                        .histograms(row)
+                        .map(|(s, h)| (s as u32, Arc::new(h)))
+                        .collect()
                 };
                 (0..vectors.rows()).map(row).collect()
             } else {
                 Vec::new()
             };
             let number = table.batches.len() as u32;
-            table.index.extend((0..vectors.rows() as u32).map(|row| (number, row)));
+            table
+                .index
+                .extend((0..vectors.rows() as u32).map(|row| (number, row)));
             table.histograms.push(decoded);
             table.batches.push(vectors);
         }
@@ -163,7 +171,12 @@ impl SeriesCollector {
     /// An empty collector for batches of `schema`.
     pub fn new(schema: SchemaRef) -> Self {
         let steps = StepVectors::steps_of(&schema);
-        Self { schema, steps, rows: Vec::new(), by_labels: HashMap::new() }
+        Self {
+            schema,
+            steps,
+            rows: Vec::new(),
+            by_labels: HashMap::new(),
+        }
     }
 
     /// The number of the series with these labels, made if it is new.
@@ -172,7 +185,8 @@ impl SeriesCollector {
             return number;
         }
         let number = self.append(labels, drop_name);
-        self.by_labels.insert(Arc::clone(&self.rows[number].labels), number);
+        self.by_labels
+            .insert(Arc::clone(&self.rows[number].labels), number);
         number
     }
 

@@ -54,11 +54,26 @@ impl Aggregate {
     /// The plan: one node, or a partial and a final one.
     pub fn plan(self, input: Arc<dyn ExecutionPlan>) -> Arc<dyn ExecutionPlan> {
         if partition_count(&input) == 1 {
-            return OperatorExec::new(Self { phase: Phase::Single, ..self }, vec![input]);
+            return OperatorExec::new(
+                Self {
+                    phase: Phase::Single,
+                    ..self
+                },
+                vec![input],
+            );
         }
-        let partial = Self { phase: Phase::Partial, ..self.clone() };
+        let partial = Self {
+            phase: Phase::Partial,
+            ..self.clone()
+        };
         let input = OperatorExec::new(partial, vec![input]);
-        OperatorExec::new(Self { phase: Phase::Final, ..self }, vec![input])
+        OperatorExec::new(
+            Self {
+                phase: Phase::Final,
+                ..self
+            },
+            vec![input],
+        )
     }
 }
 
@@ -82,7 +97,12 @@ impl Operator for Aggregate {
     fn describe(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (labels, keep) = self.grouping.parts();
         let word = if keep { "by" } else { "without" };
-        write!(f, "{}, {word} {labels:?}, {:?}", self.op.as_str(), self.phase)
+        write!(
+            f,
+            "{}, {word} {labels:?}, {:?}",
+            self.op.as_str(),
+            self.phase
+        )
     }
 
     fn execute(self: Arc<Self>, inputs: Inputs) -> Result<SendableRecordBatchStream> {

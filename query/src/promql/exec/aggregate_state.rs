@@ -77,9 +77,8 @@ fn item(data_type: DataType) -> Arc<Field> {
 /// The schema of states.
 pub fn state_schema(steps: usize) -> SchemaRef {
     let width = i32::try_from(steps).unwrap_or(i32::MAX);
-    let fixed = |name: &str, t: DataType| {
-        Field::new(name, DataType::FixedSizeList(item(t), width), false)
-    };
+    let fixed =
+        |name: &str, t: DataType| Field::new(name, DataType::FixedSizeList(item(t), width), false);
     let list = |name: &str, t: DataType| Field::new(name, DataType::List(item(t)), false);
     Arc::new(Schema::new(vec![
         Field::new("labels", DataType::Binary, false),
@@ -204,14 +203,21 @@ impl GroupStates {
         }
         let width = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let fixed = |values: ArrayRef, nullable: DataType| -> Result<ArrayRef> {
-            Ok(Arc::new(FixedSizeListArray::try_new(item(nullable), width, values, None)?))
+            Ok(Arc::new(FixedSizeListArray::try_new(
+                item(nullable),
+                width,
+                values,
+                None,
+            )?))
         };
         let floats = |column: fn(&Group) -> &Vec<f64>| -> ArrayRef {
             let values = groups.iter().flat_map(|g| column(g).iter().copied());
             Arc::new(Float64Array::from_iter_values(values))
         };
-        let incremental: BooleanArray =
-            groups.iter().flat_map(|g| g.incremental.iter().map(|&b| Some(b))).collect();
+        let incremental: BooleanArray = groups
+            .iter()
+            .flat_map(|g| g.incremental.iter().map(|&b| Some(b)))
+            .collect();
         let mut labels = BinaryBuilder::new();
         let mut histograms = BinaryBuilder::new();
         let (mut steps, mut counts, mut flags) = (Vec::new(), Vec::new(), Vec::new());
@@ -229,7 +235,12 @@ impl GroupStates {
         let offsets = OffsetBuffer::from_lengths(groups.iter().map(|g| g.histograms.len()));
         let list = |values: ArrayRef| -> Result<ArrayRef> {
             let item = item(values.data_type().clone());
-            Ok(Arc::new(ListArray::try_new(item, offsets.clone(), values, None)?))
+            Ok(Arc::new(ListArray::try_new(
+                item,
+                offsets.clone(),
+                values,
+                None,
+            )?))
         };
         let drop_name: BooleanArray = groups.iter().map(|g| Some(g.drop_name)).collect();
         let columns = vec![
@@ -244,7 +255,10 @@ impl GroupStates {
             list(Arc::new(UInt8Array::from(flags)))?,
             list(Arc::new(histograms.finish()))?,
         ];
-        Ok(vec![RecordBatch::try_new(state_schema(self.steps), columns)?])
+        Ok(vec![RecordBatch::try_new(
+            state_schema(self.steps),
+            columns,
+        )?])
     }
 
     /// The groups' results.
@@ -296,7 +310,10 @@ impl Cell {
     fn add(&mut self, op: AggregateOp, value: f64) {
         match op {
             AggregateOp::Sum => {
-                let mut sum = KahanSum { sum: self.value, compensation: self.extra };
+                let mut sum = KahanSum {
+                    sum: self.value,
+                    compensation: self.extra,
+                };
                 sum.add(value);
                 (self.value, self.extra) = (sum.sum, sum.compensation);
                 self.count += 1.0;
@@ -336,7 +353,10 @@ impl Cell {
     fn mean(self) -> RunningMean {
         RunningMean {
             count: self.count,
-            total: KahanSum { sum: self.value, compensation: self.extra },
+            total: KahanSum {
+                sum: self.value,
+                compensation: self.extra,
+            },
             incremental: self.incremental,
         }
     }
@@ -358,7 +378,10 @@ impl Cell {
         let mut merged = Self { count, ..self };
         match op {
             AggregateOp::Sum | AggregateOp::Avg if !self.incremental && !other.incremental => {
-                let mut sum = KahanSum { sum: self.value, compensation: self.extra };
+                let mut sum = KahanSum {
+                    sum: self.value,
+                    compensation: self.extra,
+                };
                 sum.add(other.value);
                 if sum.sum.is_infinite() && op == AggregateOp::Avg {
                     return Self::merge_means(self, other);
@@ -387,7 +410,12 @@ impl Cell {
         let mean = |cell: Self| cell.mean().value();
         let mut total = KahanSum::from(mean(a) * (a.count / count));
         total.add(mean(b) * (b.count / count));
-        Self { count, value: total.sum, extra: total.compensation, incremental: true }
+        Self {
+            count,
+            value: total.sum,
+            extra: total.compensation,
+            incremental: true,
+        }
     }
 
     fn result(self, op: AggregateOp) -> f64 {
@@ -426,9 +454,16 @@ impl Group {
         let full = row.presence.is_full();
         if full && op == AggregateOp::Sum {
             // The commonest case, kept free of branches on presence.
-            let cells = self.value.iter_mut().zip(&mut self.extra).zip(&mut self.count);
+            let cells = self
+                .value
+                .iter_mut()
+                .zip(&mut self.extra)
+                .zip(&mut self.count);
             for (((sum, compensation), count), &value) in cells.zip(row.values) {
-                let mut total = KahanSum { sum: *sum, compensation: *compensation };
+                let mut total = KahanSum {
+                    sum: *sum,
+                    compensation: *compensation,
+                };
                 total.add(value);
                 (*sum, *compensation) = (total.sum, total.compensation);
                 *count += 1.0;
@@ -484,7 +519,10 @@ fn add_histograms(
             AggregateOp::Sum | AggregateOp::Avg => {
                 add_histogram(group, op, *step, histogram, row.labels, pos, notes);
             }
-            _ => notes.add(Annotation::histogram_ignored_in_aggregation(pos, op.as_str())),
+            _ => notes.add(Annotation::histogram_ignored_in_aggregation(
+                pos,
+                op.as_str(),
+            )),
         }
     }
 }
@@ -513,7 +551,14 @@ fn add_histogram(
     };
     let Some(state) = group.histograms.get_mut(&step) else {
         let sum = HistogramSum::new(term);
-        group.histograms.insert(step, HistogramState { sum, count: 1.0, flags: flag });
+        group.histograms.insert(
+            step,
+            HistogramState {
+                sum,
+                count: 1.0,
+                flags: flag,
+            },
+        );
         return;
     };
     if state.flags & INCOMPATIBLE != 0 {
@@ -536,12 +581,7 @@ fn add_histogram(
 }
 
 impl HistogramState {
-    fn result(
-        &self,
-        op: AggregateOp,
-        pos: PosRange,
-        notes: &mut Annotations,
-    ) -> Option<Histogram> {
+    fn result(&self, op: AggregateOp, pos: PosRange, notes: &mut Annotations) -> Option<Histogram> {
         if self.flags & INCOMPATIBLE != 0 {
             return None;
         }

@@ -109,12 +109,19 @@ impl BinaryScalar {
         for row in table.rows() {
             builder.begin();
             for step in 0..row.values.len() {
-                let Some(value) = row.value(step) else { continue };
+                let Some(value) = row.value(step) else {
+                    continue;
+                };
                 let number = Value::Float(scalar.get(step));
-                let (left, right) =
-                    if self.scalar_is_left { (number, value) } else { (value, number) };
+                let (left, right) = if self.scalar_is_left {
+                    (number, value)
+                } else {
+                    (value, number)
+                };
                 let computed = binary::elements(self.op, left, right, self.pos, &mut notes);
-                let Some((computed, holds)) = computed else { continue };
+                let Some((computed, holds)) = computed else {
+                    continue;
+                };
                 if self.return_bool {
                     builder.set(step, f64::from(u8::from(holds)));
                 } else if self.op.is_comparison() {

@@ -93,11 +93,20 @@ fn matches(many: &StepTable, one: &StepTable, choice: &LabelChoice) -> Vec<Match
     for (table, is_one) in [(many, false), (one, true)] {
         for (number, row) in table.rows().enumerate() {
             let signature = choice.of(row.labels);
-            let index = *by_signature.entry(signature).or_insert_with_key(|signature| {
-                matches.push(Match { signature: signature.clone(), ..Match::default() });
-                matches.len() - 1
-            });
-            let side = if is_one { &mut matches[index].one } else { &mut matches[index].many };
+            let index = *by_signature
+                .entry(signature)
+                .or_insert_with_key(|signature| {
+                    matches.push(Match {
+                        signature: signature.clone(),
+                        ..Match::default()
+                    });
+                    matches.len() - 1
+                });
+            let side = if is_one {
+                &mut matches[index].one
+            } else {
+                &mut matches[index].many
+            };
             side.push(number);
         }
     }
@@ -128,8 +137,15 @@ impl BinaryVector {
         schema: SchemaRef,
     ) -> Result<Vec<RecordBatch>> {
         let steps = StepVectors::steps_of(&schema);
-        let (left, right) = (StepTable::from_batches(left)?, StepTable::from_batches(right)?);
-        let (many, one) = if self.swapped() { (&right, &left) } else { (&left, &right) };
+        let (left, right) = (
+            StepTable::from_batches(left)?,
+            StepTable::from_batches(right)?,
+        );
+        let (many, one) = if self.swapped() {
+            (&right, &left)
+        } else {
+            (&left, &right)
+        };
         let (left_any, right_any) = (any_value(&left, steps), any_value(&right, steps));
         let filled = self.matching.fill_lhs.is_some() || self.matching.fill_rhs.is_some();
         let live: Vec<bool> = (left_any.iter().zip(&right_any))
@@ -170,7 +186,11 @@ impl BinaryVector {
         if self.matching.include.is_empty() {
             return kept;
         }
-        let taken = self.matching.include.iter().map(|n| (n.as_str(), labelset::get(one, n)));
+        let taken = self
+            .matching
+            .include
+            .iter()
+            .map(|n| (n.as_str(), labelset::get(one, n)));
         labelset::edit(&kept, taken)
     }
 }
@@ -195,7 +215,9 @@ impl Work<'_> {
         let mut partner: Option<(usize, Value<'_>)> = None;
         for &number in &found.one {
             let row = self.one.row(number);
-            let Some(value) = row.value(step) else { continue };
+            let Some(value) = row.value(step) else {
+                continue;
+            };
             if let Some((first, _)) = partner {
                 let first = self.one.row(first);
                 return Err(self.duplicate(&found.signature, row, first).into());
@@ -210,14 +232,22 @@ impl Work<'_> {
         };
         let mut seen = HashSet::new();
         for &number in &found.many {
-            let Some(value) = self.many.row(number).value(step) else { continue };
+            let Some(value) = self.many.row(number).value(step) else {
+                continue;
+            };
             let other = partner.or(fill_one.map(|fill| (FILLED, Value::Float(fill))));
             if let Some(other) = other {
                 self.pair(found, (number, value), other, step, &mut seen)?;
             }
         }
         if let (true, Some(partner), Some(fill)) = (seen.is_empty(), partner, fill_many) {
-            self.pair(found, (FILLED, Value::Float(fill)), partner, step, &mut seen)?;
+            self.pair(
+                found,
+                (FILLED, Value::Float(fill)),
+                partner,
+                step,
+                &mut seen,
+            )?;
         }
         Ok(())
     }
@@ -236,9 +266,10 @@ impl Work<'_> {
         } else {
             (many_value, one_value)
         };
-        let computed =
-            binary::elements(operator.op, left, right, operator.pos, &mut self.notes);
-        let Some((computed, holds)) = computed else { return Ok(()) };
+        let computed = binary::elements(operator.op, left, right, operator.pos, &mut self.notes);
+        let Some((computed, holds)) = computed else {
+            return Ok(());
+        };
         let series = self.series(found, many, one);
         if operator.matching.card == Cardinality::OneToOne {
             if !seen.is_empty() {
@@ -248,8 +279,7 @@ impl Work<'_> {
             }
             seen.insert(series);
         } else if !seen.insert(series) {
-            let message =
-                "multiple matches for labels: grouping labels must ensure unique matches";
+            let message = "multiple matches for labels: grouping labels must ensure unique matches";
             return Err(PromqlError::execution(message).into());
         }
         let computed = match (operator.return_bool, holds) {
@@ -278,8 +308,7 @@ impl Work<'_> {
                 table.row(number).labels.to_vec()
             }
         };
-        let (many_labels, one_labels) =
-            (labels_of(self.many, many), labels_of(self.one, one));
+        let (many_labels, one_labels) = (labels_of(self.many, many), labels_of(self.one, one));
         let mut labels = self.operator.result_labels(&many_labels, &one_labels);
         let dropped = many != FILLED && self.many.row(many).drop_name;
         let return_bool = self.operator.return_bool;
@@ -294,7 +323,11 @@ impl Work<'_> {
     }
 
     fn duplicate(&self, signature: &[u8], second: Row<'_>, first: Row<'_>) -> PromqlError {
-        let side = if self.operator.swapped() { "left" } else { "right" };
+        let side = if self.operator.swapped() {
+            "left"
+        } else {
+            "right"
+        };
         PromqlError::execution(format!(
             "found duplicate series for the match group {} on the {side} hand-side of the \
              operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique \

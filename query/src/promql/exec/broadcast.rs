@@ -39,7 +39,9 @@ impl Operator for Broadcast {
     fn execute(self: Arc<Self>, inputs: Inputs) -> Result<SendableRecordBatchStream> {
         let schema = inputs.schema();
         inputs.flat_map(move |batch| {
-            let Some(batch) = batch else { return Ok(Vec::new()) };
+            let Some(batch) = batch else {
+                return Ok(Vec::new());
+            };
             let table = StepTable::from_batches(&[batch])?;
             let mut builder = StepVectorsBuilder::new(Arc::clone(&schema));
             let mut batches = Vec::new();

@@ -112,7 +112,9 @@ impl GroupValues {
             groups[index].push(number);
             if !row.histograms.is_empty() {
                 let pos = self.pos.1;
-                notes.add(Annotation::histogram_ignored_in_aggregation(pos, "quantile"));
+                notes.add(Annotation::histogram_ignored_in_aggregation(
+                    pos, "quantile",
+                ));
             }
         }
         let mut values = Vec::new();
@@ -177,13 +179,20 @@ impl GroupValues {
 /// A histogram as Prometheus prints it: `{count:2, sum:3, (0.5,1]:2}`.
 pub fn histogram_text(histogram: &Histogram) -> String {
     use std::fmt::Write as _;
-    let mut text =
-        format!("{{count:{}, sum:{}", GoFloat(histogram.count), GoFloat(histogram.sum));
+    let mut text = format!(
+        "{{count:{}, sum:{}",
+        GoFloat(histogram.count),
+        GoFloat(histogram.sum)
+    );
     for bucket in all_buckets(histogram).iter().filter(|b| b.count != 0.0) {
         let open = if bucket.lower_inclusive { '[' } else { '(' };
         let close = if bucket.upper_inclusive { ']' } else { ')' };
         let (lower, upper) = (GoFloat(bucket.lower), GoFloat(bucket.upper));
-        let _ = write!(text, ", {open}{lower},{upper}{close}:{}", GoFloat(bucket.count));
+        let _ = write!(
+            text,
+            ", {open}{lower},{upper}{close}:{}",
+            GoFloat(bucket.count)
+        );
     }
     text.push('}');
     text

@@ -68,7 +68,9 @@ impl Operator for HistogramQuantile {
 
     fn describe(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.kind)?;
-        self.scalars.iter().try_for_each(|scalar| write!(f, ", {scalar}"))
+        self.scalars
+            .iter()
+            .try_for_each(|scalar| write!(f, ", {scalar}"))
     }
 
     fn execute(self: Arc<Self>, inputs: Inputs) -> Result<SendableRecordBatchStream> {
@@ -102,8 +104,11 @@ impl HistogramQuantile {
         let table = StepTable::from_batches(batches)?;
         let mut notes = Annotations::default();
         let classics = self.classics(&table, &mut notes);
-        let by_labels: HashMap<&[u8], usize> =
-            classics.iter().enumerate().map(|(i, c)| (c.labels.as_slice(), i)).collect();
+        let by_labels: HashMap<&[u8], usize> = classics
+            .iter()
+            .enumerate()
+            .map(|(i, c)| (c.labels.as_slice(), i))
+            .collect();
         let mut work = Work {
             operator: self,
             scalars,
@@ -122,12 +127,15 @@ impl HistogramQuantile {
             for (step, histogram) in row.histograms {
                 let clash = twin.is_some_and(|twin| {
                     let buckets = &classics[twin].buckets;
-                    buckets.iter().any(|(_, b)| table.row(*b).presence.get(*step as usize))
+                    buckets
+                        .iter()
+                        .any(|(_, b)| table.row(*b).presence.get(*step as usize))
                 });
                 if let (true, Some(twin)) = (clash, twin) {
                     spoiled[twin].push(*step);
                     let metric = labelset::metric_name(row.labels);
-                    work.notes.add(Annotation::mixed_classic_native(self.vector_pos, metric));
+                    work.notes
+                        .add(Annotation::mixed_classic_native(self.vector_pos, metric));
                     continue;
                 }
                 work.native(row.labels, *step as usize, histogram)?;
@@ -144,7 +152,9 @@ impl HistogramQuantile {
                 buckets.extend(classic.buckets.iter().filter_map(|&(upper_bound, row)| {
                     let row = table.row(row);
                     let count = row.values[step];
-                    row.presence.get(step).then_some(classic::ClassicBucket { upper_bound, count })
+                    row.presence
+                        .get(step)
+                        .then_some(classic::ClassicBucket { upper_bound, count })
                 }));
                 if !buckets.is_empty() {
                     work.classic(&classic.labels, step, &buckets)?;
@@ -171,7 +181,10 @@ impl HistogramQuantile {
             };
             let labels = labelset::filter(row.labels, |name| name != BUCKET_LABEL.as_bytes());
             let index = *by_labels.entry(labels).or_insert_with_key(|labels| {
-                classics.push(Classic { labels: labels.clone(), ..Classic::default() });
+                classics.push(Classic {
+                    labels: labels.clone(),
+                    ..Classic::default()
+                });
                 classics.len() - 1
             });
             classics[index].buckets.push((upper_bound, number));
@@ -260,7 +273,11 @@ impl Work<'_> {
             let (value, forced) = classic::quantile(q, &mut buckets.to_vec());
             if let Some(forced) = forced {
                 let delayed = operator.state.features.delayed_name_removal;
-                let metric = if delayed { labelset::metric_name(labels) } else { "" };
+                let metric = if delayed {
+                    labelset::metric_name(labels)
+                } else {
+                    ""
+                };
                 self.notes.add(Annotation::forced_monotonicity(
                     operator.vector_pos,
                     metric,
@@ -307,5 +324,9 @@ fn open_metrics(value: f64) -> String {
         return "-1.0".into();
     }
     let text = GoFloat(value).to_string();
-    if value.is_finite() && !text.contains(['e', '.']) { text + ".0" } else { text }
+    if value.is_finite() && !text.contains(['e', '.']) {
+        text + ".0"
+    } else {
+        text
+    }
 }

@@ -59,8 +59,16 @@ impl Operator for InstantSelect {
     }
 
     fn describe(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Lookup { steps, at_ms, offset_ms } = self.lookup;
-        write!(f, "{:?}, steps={}, offset={offset_ms}", self.selected, steps.count)?;
+        let Lookup {
+            steps,
+            at_ms,
+            offset_ms,
+        } = self.lookup;
+        write!(
+            f,
+            "{:?}, steps={}, offset={offset_ms}",
+            self.selected, steps.count
+        )?;
         at_ms.map_or(Ok(()), |at| write!(f, ", at={at}"))
     }
 
@@ -87,11 +95,16 @@ impl<'a> Cursor<'a> {
     /// The last sample at or before `time` (times ascend) and after `oldest`.
     #[inline]
     fn last_at(&mut self, time: i64, oldest: i64) -> Option<Found<'a>> {
-        let SeriesSamples { times, histograms, .. } = self.samples;
+        let SeriesSamples {
+            times, histograms, ..
+        } = self.samples;
         while times.get(self.float).is_some_and(|&t| t <= time) {
             self.float += 1;
         }
-        while histograms.get(self.histogram).is_some_and(|p| p.time_ms <= time) {
+        while histograms
+            .get(self.histogram)
+            .is_some_and(|p| p.time_ms <= time)
+        {
             self.histogram += 1;
         }
         let float = self.float.checked_sub(1);
@@ -101,9 +114,13 @@ impl<'a> Cursor<'a> {
             return None;
         }
         if histogram_time > float_time {
-            histogram.filter(|p| !p.histogram.is_stale()).map(Found::Histogram)
+            histogram
+                .filter(|p| !p.histogram.is_stale())
+                .map(Found::Histogram)
         } else {
-            float.filter(|&i| !is_stale(self.samples.values[i])).map(Found::Float)
+            float
+                .filter(|&i| !is_stale(self.samples.values[i]))
+                .map(Found::Float)
         }
     }
 }
@@ -118,7 +135,14 @@ impl InstantSelect {
         let batch = SampleBatch::from_batch(batch)?;
         let mut builder = StepVectorsBuilder::new(Arc::clone(schema));
         let steps = self.lookup.steps.count;
-        let mut seen = vec![0_u64; if self.state.counts_per_step() { steps } else { 0 }];
+        let mut seen = vec![
+            0_u64;
+            if self.state.counts_per_step() {
+                steps
+            } else {
+                0
+            }
+        ];
         let mut total = 0_u64;
         for row in 0..batch.rows() {
             self.state.check()?;
@@ -129,18 +153,26 @@ impl InstantSelect {
                 builder.finish_row(batch.labels(row), batch.drop_name(row));
                 continue;
             }
-            let mut cursor = Cursor { samples, float: 0, histogram: 0 };
+            let mut cursor = Cursor {
+                samples,
+                float: 0,
+                histogram: 0,
+            };
             for step in 0..steps {
                 let time = self.lookup.time(step);
                 let oldest = time.saturating_sub(self.state.lookback_ms);
-                let Some(found) = cursor.last_at(time, oldest) else { continue };
+                let Some(found) = cursor.last_at(time, oldest) else {
+                    continue;
+                };
                 total += 1;
                 if let Some(seen) = seen.get_mut(step) {
                     *seen += 1;
                 }
                 let seconds = |ms: i64| ms as f64 / 1000.0;
                 match (found, self.selected) {
-                    (Found::Float(i), Selected::Time) => builder.set(step, seconds(samples.times[i])),
+                    (Found::Float(i), Selected::Time) => {
+                        builder.set(step, seconds(samples.times[i]))
+                    }
                     (Found::Float(i), Selected::StartTime) => {
                         builder.set(step, seconds(samples.starts.get(i).copied().unwrap_or(0)));
                     }
@@ -177,16 +209,25 @@ impl InstantSelect {
             .filter(kept)
             .map(|i| (samples.times[i], samples.values[i]))
             .collect();
-        let points: Vec<&HistogramPoint> =
-            samples.histograms.iter().filter(|p| !p.histogram.is_stale()).collect();
+        let points: Vec<&HistogramPoint> = samples
+            .histograms
+            .iter()
+            .filter(|p| !p.histogram.is_stale())
+            .collect();
         for step in 0..self.lookup.steps.count {
             let time = self.lookup.time(step);
             let (from, to) = (time.saturating_sub(lookback), time.saturating_add(lookback));
             let after = floats.partition_point(|p| p.0 <= time);
-            let before = after.checked_sub(1).map(|i| floats[i]).filter(|p| p.0 > from);
+            let before = after
+                .checked_sub(1)
+                .map(|i| floats[i])
+                .filter(|p| p.0 > from);
             let after = floats.get(after).copied().filter(|p| p.0 <= to);
             let next = points.partition_point(|p| p.time_ms <= time);
-            let previous = next.checked_sub(1).map(|i| points[i]).filter(|p| p.time_ms > from);
+            let previous = next
+                .checked_sub(1)
+                .map(|i| points[i])
+                .filter(|p| p.time_ms > from);
             let next = points.get(next).copied().filter(|p| p.time_ms <= to);
             match (before, previous) {
                 (Some(before), _) if before.0 == time => builder.set(step, before.1),

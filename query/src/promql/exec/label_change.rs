@@ -76,13 +76,11 @@ impl LabelRule {
     ///
     /// # Errors
     /// An empty label name.
-    pub fn join(
-        destination: &str,
-        separator: &str,
-        sources: &[&str],
-    ) -> Result<Self, PromqlError> {
-        for (kind, name) in
-            sources.iter().map(|s| ("source", *s)).chain([("destination", destination)])
+    pub fn join(destination: &str, separator: &str, sources: &[&str]) -> Result<Self, PromqlError> {
+        for (kind, name) in sources
+            .iter()
+            .map(|s| ("source", *s))
+            .chain([("destination", destination)])
         {
             if name.is_empty() {
                 let message = format!("invalid {kind} label name in label_join(): {name}");
@@ -105,15 +103,21 @@ impl LabelRule {
     /// The new value of the destination; `None` if the labels stay as they are.
     fn value(&self, labels: &[u8]) -> Option<String> {
         match self {
-            Self::Replace { replacement, source, regex, .. } => {
+            Self::Replace {
+                replacement,
+                source,
+                regex,
+                ..
+            } => {
                 let captures = regex.captures(labelset::get(labels, source))?;
                 let mut value = String::new();
                 captures.expand(replacement, &mut value);
                 Some(value)
             }
-            Self::Join { separator, sources, .. } => {
-                let values: Vec<&str> =
-                    sources.iter().map(|s| labelset::get(labels, s)).collect();
+            Self::Join {
+                separator, sources, ..
+            } => {
+                let values: Vec<&str> = sources.iter().map(|s| labelset::get(labels, s)).collect();
                 Some(values.join(separator))
             }
         }
@@ -131,8 +135,9 @@ fn go_template(replacement: &str) -> String {
         if let Some(after) = rest.strip_prefix('$') {
             out.push_str("$$");
             rest = after;
-        } else if let Some((name, after)) =
-            rest.strip_prefix('{').and_then(|braced| braced.split_once('}'))
+        } else if let Some((name, after)) = rest
+            .strip_prefix('{')
+            .and_then(|braced| braced.split_once('}'))
         {
             let _ = std::fmt::Write::write_fmt(&mut out, format_args!("${{{name}}}"));
             rest = after;
@@ -173,10 +178,23 @@ impl Operator for LabelChange {
 
     fn describe(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match &self.rule {
-            LabelRule::Replace { destination, replacement, source, regex } => {
-                write!(f, "{destination}={replacement:?} where {source}=~{:?}", regex.as_str())
+            LabelRule::Replace {
+                destination,
+                replacement,
+                source,
+                regex,
+            } => {
+                write!(
+                    f,
+                    "{destination}={replacement:?} where {source}=~{:?}",
+                    regex.as_str()
+                )
             }
-            LabelRule::Join { destination, separator, sources } => {
+            LabelRule::Join {
+                destination,
+                separator,
+                sources,
+            } => {
                 write!(f, "{destination}={sources:?} joined by {separator:?}")
             }
         }
@@ -230,9 +248,14 @@ mod tests {
 
     #[test]
     fn replacements_expand_as_in_go() {
-        for (template, expanded) in
-            [("$1-x", "a-x"), ("${1}x", "ax"), ("$1x", ""), ("$$1", "$1"), ("a$", "a$"), ("$n", "a")]
-        {
+        for (template, expanded) in [
+            ("$1-x", "a-x"),
+            ("${1}x", "ax"),
+            ("$1x", ""),
+            ("$$1", "$1"),
+            ("a$", "a$"),
+            ("$n", "a"),
+        ] {
             let rule = LabelRule::replace("d", template, "s", "(?P<n>a)").unwrap();
             let labels = labelset::edit(&[], [("s", "a")]);
             assert_eq!(rule.value(&labels).as_deref(), Some(expanded), "{template}");

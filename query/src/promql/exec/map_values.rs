@@ -107,13 +107,19 @@ impl MapValues {
         let scalar = |i: usize, step: usize| scalars.get(i).map_or(1.0, |s| s.get(step));
         match self.kind {
             MapKind::Round => {
-                return floats(batch, schema, |value, step| math::round(value, scalar(0, step)));
+                return floats(batch, schema, |value, step| {
+                    math::round(value, scalar(0, step))
+                });
             }
             MapKind::ClampMin | MapKind::MaxOf => {
-                return floats(batch, schema, |value, step| math::go_max(scalar(0, step), value));
+                return floats(batch, schema, |value, step| {
+                    math::go_max(scalar(0, step), value)
+                });
             }
             MapKind::ClampMax | MapKind::MinOf => {
-                return floats(batch, schema, |value, step| math::go_min(scalar(0, step), value));
+                return floats(batch, schema, |value, step| {
+                    math::go_min(scalar(0, step), value)
+                });
             }
             MapKind::Negate if !StepVectors::from_batch(batch)?.has_histograms() => {
                 return floats(batch, schema, |value, _| -value);
@@ -125,7 +131,9 @@ impl MapValues {
         for row in table.rows() {
             builder.begin();
             for step in 0..row.values.len() {
-                let Some(value) = row.value(step) else { continue };
+                let Some(value) = row.value(step) else {
+                    continue;
+                };
                 match (self.kind, value) {
                     (MapKind::Histogram(f), Value::Histogram(h)) => builder.set(step, f(h)),
                     (MapKind::Negate, Value::Float(value)) => builder.set(step, -value),
@@ -179,5 +187,8 @@ fn floats(
         let row = vectors.values(row).iter().enumerate();
         values.extend(row.map(|(step, &value)| f(value, step)));
     }
-    vectors.with_floats(values, true).into_batch_of(Arc::clone(schema)).map(Some)
+    vectors
+        .with_floats(values, true)
+        .into_batch_of(Arc::clone(schema))
+        .map(Some)
 }

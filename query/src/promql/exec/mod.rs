@@ -13,6 +13,7 @@ pub mod broadcast;
 pub mod gather;
 pub mod group_values;
 pub mod histogram_quantile;
+pub mod info;
 pub mod instant_select;
 pub mod label_change;
 pub mod map_values;

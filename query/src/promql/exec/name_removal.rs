@@ -49,7 +49,11 @@ pub fn same_labelset() -> PromqlError {
 impl NameRemoval {
     /// The operator.
     pub fn new(duplicates: Duplicates, state: &Arc<QueryState>) -> Self {
-        Self { duplicates, seen: Mutex::default(), state: Arc::clone(state) }
+        Self {
+            duplicates,
+            seen: Mutex::default(),
+            state: Arc::clone(state),
+        }
     }
 
     fn strip(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
@@ -86,7 +90,11 @@ impl Operator for NameRemoval {
     }
 
     fn partitions(&self, inputs: &[Arc<dyn ExecutionPlan>]) -> usize {
-        if self.duplicates == Duplicates::Merge { 1 } else { partition_count(&inputs[0]) }
+        if self.duplicates == Duplicates::Merge {
+            1
+        } else {
+            partition_count(&inputs[0])
+        }
     }
 
     fn describe(&self, f: &mut Formatter<'_>) -> fmt::Result {

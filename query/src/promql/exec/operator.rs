@@ -15,7 +15,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
@@ -74,7 +74,10 @@ pub struct OperatorExec<O> {
 
 impl<O: Operator> OperatorExec<O> {
     /// The node of `operator` over `inputs`.
-    #[expect(clippy::new_ret_no_self, reason = "plans are made of trait objects only")]
+    #[expect(
+        clippy::new_ret_no_self,
+        reason = "plans are made of trait objects only"
+    )]
     pub fn new(operator: O, inputs: Vec<Arc<dyn ExecutionPlan>>) -> Arc<dyn ExecutionPlan> {
         Self::of(Arc::new(operator), inputs)
     }
@@ -89,7 +92,12 @@ impl<O: Operator> OperatorExec<O> {
             Boundedness::Bounded,
         ));
         let metrics = ExecutionPlanMetricsSet::new();
-        Arc::new(Self { operator, inputs: inputs.into(), properties, metrics })
+        Arc::new(Self {
+            operator,
+            inputs: inputs.into(),
+            properties,
+            metrics,
+        })
     }
 }
 
@@ -142,7 +150,10 @@ impl<O: Operator> ExecutionPlan for OperatorExec<O> {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let inputs = Inputs {
-            shared: SharedInputs { plans: Arc::clone(&self.inputs), context },
+            shared: SharedInputs {
+                plans: Arc::clone(&self.inputs),
+                context,
+            },
             partition,
             schema: self.schema(),
             metrics: BaselineMetrics::new(&self.metrics, partition),
@@ -232,7 +243,10 @@ impl Inputs {
             parts.push(Box::pin(run_ahead(input)));
         }
         let output = stream::iter(parts).flatten();
-        Ok(Box::pin(RecordBatchStreamAdapter::new(plan.schema(), output)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            plan.schema(),
+            output,
+        )))
     }
 
     /// An empty reservation in the query's memory pool.
@@ -259,7 +273,11 @@ impl Inputs {
                 samples.grow(StepVectors::from_batch(&batch)?.sample_count() as u64)?;
                 batches.push(batch);
             }
-            Ok(Collected { batches, _memory: memory, _samples: samples })
+            Ok(Collected {
+                batches,
+                _memory: memory,
+                _samples: samples,
+            })
         })
     }
 
@@ -316,7 +334,7 @@ impl Inputs {
         let scalars: Vec<_> = scalars.iter().map(|s| s.resolve(&self)).collect();
         let output = stream::once(async move {
             let mut change = make(futures::future::try_join_all(scalars).await?);
-            Ok(input.filter_map(move |batch| {
+            Ok::<_, DataFusionError>(input.filter_map(move |batch: Result<RecordBatch>| {
                 let _timer = time.timer();
                 std::future::ready(batch.and_then(&mut change).transpose())
             }))
@@ -402,5 +420,6 @@ fn run_ahead(
 /// The operator of a node, if the node is one of that kind.
 pub fn operator_of<O: Operator>(plan: &dyn ExecutionPlan) -> Option<&O> {
     let any: &dyn Any = plan;
-    any.downcast_ref::<OperatorExec<O>>().map(|node| &*node.operator)
+    any.downcast_ref::<OperatorExec<O>>()
+        .map(|node| &*node.operator)
 }

@@ -60,9 +60,17 @@ impl Operator for RangeFunction {
     }
 
     fn describe(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Lookup { steps, at_ms, offset_ms } = self.lookup;
+        let Lookup {
+            steps,
+            at_ms,
+            offset_ms,
+        } = self.lookup;
         let (kind, range) = (self.kind, self.range_ms);
-        write!(f, "{kind:?}, range={range}, steps={}, offset={offset_ms}", steps.count)?;
+        write!(
+            f,
+            "{kind:?}, range={range}, steps={}, offset={offset_ms}",
+            steps.count
+        )?;
         for scalar in &self.scalars {
             write!(f, ", {scalar}")?;
         }
@@ -73,7 +81,12 @@ impl Operator for RangeFunction {
         let schema = inputs.schema();
         let arguments = self.scalars.clone();
         inputs.map_with(&arguments, move |scalars| {
-            let mut work = Work { function: self, scalars, schema, buffers: Buffers::default() };
+            let mut work = Work {
+                function: self,
+                scalars,
+                schema,
+                buffers: Buffers::default(),
+            };
             move |batch| work.evaluate(&batch)
         })
     }
@@ -153,29 +166,49 @@ impl Work {
         counts: &mut Counts,
     ) -> Result<bool> {
         let function = Arc::clone(&self.function);
-        let Buffers { times, values, starts, facts, scratch, .. } = &mut self.buffers;
+        let Buffers {
+            times,
+            values,
+            starts,
+            facts,
+            scratch,
+            ..
+        } = &mut self.buffers;
         let live: Vec<HistogramPoint>;
         let mut samples = samples;
         if samples.histograms.iter().any(|p| p.histogram.is_stale()) {
-            live =
-                samples.histograms.iter().filter(|p| !p.histogram.is_stale()).cloned().collect();
+            live = samples
+                .histograms
+                .iter()
+                .filter(|p| !p.histogram.is_stale())
+                .cloned()
+                .collect();
             samples.histograms = &live;
         }
         if samples.values.iter().any(|&v| is_stale(v)) {
             without_stale(samples, times, values, starts);
-            samples = SeriesSamples { times, values, starts, ..samples };
+            samples = SeriesSamples {
+                times,
+                values,
+                starts,
+                ..samples
+            };
         }
         if !function.state.features.use_start_timestamps {
             samples.starts = &[];
         }
         let points: Vec<HistogramPoint>;
-        if samples.starts.is_empty() && samples.histograms.iter().any(|p| p.start_ms != 0)
+        if samples.starts.is_empty()
+            && samples.histograms.iter().any(|p| p.start_ms != 0)
             && !function.state.features.use_start_timestamps
         {
             points = samples
                 .histograms
                 .iter()
-                .map(|p| HistogramPoint { start_ms: 0, ..p.clone() })
+                .map(|p| HistogramPoint {
+                    start_ms: 0,
+                    ..p.clone()
+                })
                 .collect();
             samples.histograms = &points;
         }
@@ -225,9 +258,7 @@ impl Work {
             };
             let outcome = match function.extension {
                 Extension::None => function.kind.evaluate(&window, &mut scope),
-                Extension::Anchored => {
-                    function.kind.evaluate_extended(&window, &mut scope, false)
-                }
+                Extension::Anchored => function.kind.evaluate_extended(&window, &mut scope, false),
                 Extension::Smoothed => function.kind.evaluate_extended(&window, &mut scope, true),
             };
             match outcome.map_err(PromqlError::Execution)? {
@@ -271,8 +302,15 @@ struct Counts {
 
 impl Counts {
     fn new(function: &RangeFunction) -> Self {
-        let steps = if function.state.counts_per_step() { function.lookup.steps.count } else { 0 };
-        Self { total: 0, per_step: vec![0; steps] }
+        let steps = if function.state.counts_per_step() {
+            function.lookup.steps.count
+        } else {
+            0
+        };
+        Self {
+            total: 0,
+            per_step: vec![0; steps],
+        }
     }
 
     #[inline]
@@ -304,9 +342,16 @@ impl RangeFunction {
         if self.state.features.type_and_unit_labels {
             let metric_type = labelset::get(labels, "__type__");
             if metric_type != "counter" && metric_type != "histogram" {
-                notes.add(Annotation::possible_non_counter_label(self.pos.0, metric, metric_type));
+                notes.add(Annotation::possible_non_counter_label(
+                    self.pos.0,
+                    metric,
+                    metric_type,
+                ));
             }
-        } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|s| metric.ends_with(s)) {
+        } else if !["_total", "_sum", "_count", "_bucket"]
+            .iter()
+            .any(|s| metric.ends_with(s))
+        {
             notes.add(Annotation::possible_non_counter(self.pos.0, metric));
         }
     }

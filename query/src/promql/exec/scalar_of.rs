@@ -48,8 +48,11 @@ impl Operator for ScalarOf {
                 for row in 0..vectors.rows() {
                     for step in vectors.presence(row).iter() {
                         counts[step] += 1;
-                        values[step] =
-                            if counts[step] == 1 { vectors.values(row)[step] } else { f64::NAN };
+                        values[step] = if counts[step] == 1 {
+                            vectors.values(row)[step]
+                        } else {
+                            f64::NAN
+                        };
                     }
                 }
             }

@@ -84,10 +84,12 @@ impl SelectK {
         let mut by_key: HashMap<Vec<u8>, usize> = HashMap::new();
         let mut groups: Vec<Vec<usize>> = Vec::new();
         for (number, row) in table.rows().enumerate() {
-            let index = *by_key.entry(self.grouping.of(row.labels)).or_insert_with(|| {
-                groups.push(Vec::new());
-                groups.len() - 1
-            });
+            let index = *by_key
+                .entry(self.grouping.of(row.labels))
+                .or_insert_with(|| {
+                    groups.push(Vec::new());
+                    groups.len() - 1
+                });
             groups[index].push(number);
         }
         let mut results = SeriesCollector::new(schema);
@@ -97,10 +99,19 @@ impl SelectK {
             self.state.check()?;
             for group in &groups {
                 chosen.clear();
-                self.choose(&table, group, step, param.get(step), &mut chosen, &mut notes);
+                self.choose(
+                    &table,
+                    group,
+                    step,
+                    param.get(step),
+                    &mut chosen,
+                    &mut notes,
+                );
                 for &number in &chosen {
                     let row = table.row(number);
-                    let Some(value) = row.value(step) else { continue };
+                    let Some(value) = row.value(step) else {
+                        continue;
+                    };
                     let series = *series
                         .entry(number)
                         .or_insert_with(|| results.append(row.labels, row.drop_name));
@@ -121,8 +132,12 @@ impl SelectK {
     ) -> Result<bool, PromqlError> {
         let values = || param.iter(steps);
         let any_nan = values().any(f64::is_nan);
-        let max = values().filter(|v| !v.is_nan()).fold(f64::NEG_INFINITY, f64::max);
-        let min = values().filter(|v| !v.is_nan()).fold(f64::INFINITY, f64::min);
+        let max = values()
+            .filter(|v| !v.is_nan())
+            .fold(f64::NEG_INFINITY, f64::max);
+        let min = values()
+            .filter(|v| !v.is_nan())
+            .fold(f64::INFINITY, f64::min);
         if self.op == AggregateOp::LimitRatio {
             if max == 0.0 && min == 0.0 && !any_nan {
                 return Ok(false);
@@ -167,7 +182,9 @@ impl SelectK {
         notes: &mut Annotations,
     ) {
         let values = || {
-            group.iter().filter_map(|&n| table.row(n).value(step).map(|value| (n, value)))
+            group
+                .iter()
+                .filter_map(|&n| table.row(n).value(step).map(|value| (n, value)))
         };
         let k = if param < 1.0 { 0 } else { param as usize }.min(table.len());
         match self.op {
@@ -178,7 +195,11 @@ impl SelectK {
             }
             AggregateOp::Limitk => chosen.extend(values().take(k).map(|(n, _)| n)),
             op => {
-                let mut best = Best { largest: op == AggregateOp::Topk, k, heap: Vec::new() };
+                let mut best = Best {
+                    largest: op == AggregateOp::Topk,
+                    k,
+                    heap: Vec::new(),
+                };
                 if k == 0 {
                     return;
                 }
@@ -202,7 +223,11 @@ impl SelectK {
 /// `ratio - 1` complement each other.
 fn in_ratio(labels: &[u8], ratio: f64) -> bool {
     let offset = xxh64(labels) as f64 / u64::MAX as f64;
-    if ratio >= 0.0 { offset < ratio } else { offset >= 1.0 + ratio }
+    if ratio >= 0.0 {
+        offset < ratio
+    } else {
+        offset >= 1.0 + ratio
+    }
 }
 
 /// The k best values so far, in a binary heap with the worst on top. NaN is worse than all.
@@ -236,7 +261,11 @@ impl Best {
             return;
         }
         let worst = self.heap[0].0;
-        let better = if self.largest { worst < value } else { worst > value };
+        let better = if self.largest {
+            worst < value
+        } else {
+            worst > value
+        };
         if !(better || (worst.is_nan() && !value.is_nan())) {
             return;
         }
@@ -260,11 +289,12 @@ impl Best {
 
     fn into_sorted(mut self) -> impl Iterator<Item = usize> {
         let largest = self.largest;
-        self.heap.sort_by(|(a, _), (b, _)| match (a.is_nan(), b.is_nan()) {
-            (false, false) if largest => b.total_cmp(a),
-            (false, false) => a.total_cmp(b),
-            (a, b) => a.cmp(&b),
-        });
+        self.heap
+            .sort_by(|(a, _), (b, _)| match (a.is_nan(), b.is_nan()) {
+                (false, false) if largest => b.total_cmp(a),
+                (false, false) => a.total_cmp(b),
+                (a, b) => a.cmp(&b),
+            });
         self.heap.into_iter().map(|(_, number)| number)
     }
 }
@@ -276,8 +306,15 @@ mod tests {
     #[test]
     fn the_best_are_kept_and_sorted() {
         let pick = |largest, k, values: &[f64]| {
-            let mut best = Best { largest, k, heap: Vec::new() };
-            values.iter().enumerate().for_each(|(i, &v)| best.offer(v, i));
+            let mut best = Best {
+                largest,
+                k,
+                heap: Vec::new(),
+            };
+            values
+                .iter()
+                .enumerate()
+                .for_each(|(i, &v)| best.offer(v, i));
             best.into_sorted().collect::<Vec<_>>()
         };
         assert_eq!(pick(true, 2, &[1.0, 3.0, 2.0, f64::NAN]), [1, 2]);

@@ -58,7 +58,13 @@ impl SeriesScan {
             .min(usize::try_from(by_samples).unwrap_or(usize::MAX))
             .clamp(1, partitions_max.max(1));
         let range = request.range;
-        Self { request, scan, range, partitions, state: Arc::clone(state) }
+        Self {
+            request,
+            scan,
+            range,
+            partitions,
+            state: Arc::clone(state),
+        }
     }
 }
 
@@ -119,7 +125,8 @@ impl Reader {
 
     fn read_series(&mut self, index: usize, builder: &mut SampleBatchBuilder) -> Result<()> {
         let scan = &self.scan.scan.0;
-        scan.read(index, self.scan.range, &mut self.columns).map_err(PromqlError::from)?;
+        scan.read(index, self.scan.range, &mut self.columns)
+            .map_err(PromqlError::from)?;
         let columns = &mut self.columns;
         if columns.is_empty() {
             return Ok(());
@@ -154,10 +161,15 @@ fn to_millis(columns: &mut SampleColumns) {
     }
     let times = std::mem::take(&mut columns.timestamps);
     let kept = |i: &usize| times.get(*i + 1) != times.get(*i);
-    columns.values = (0..times.len()).filter(kept).map(|i| columns.values[i]).collect();
+    columns.values = (0..times.len())
+        .filter(kept)
+        .map(|i| columns.values[i])
+        .collect();
     if !columns.start_timestamps.is_empty() {
-        columns.start_timestamps =
-            (0..times.len()).filter(kept).map(|i| columns.start_timestamps[i]).collect();
+        columns.start_timestamps = (0..times.len())
+            .filter(kept)
+            .map(|i| columns.start_timestamps[i])
+            .collect();
     }
     columns.timestamps = (0..times.len()).filter(kept).map(|i| times[i]).collect();
 }
@@ -174,6 +186,9 @@ mod tests {
             ..SampleColumns::default()
         };
         to_millis(&mut columns);
-        assert_eq!((columns.timestamps, columns.values), (vec![1, 2], vec![2.0, 3.0]));
+        assert_eq!(
+            (columns.timestamps, columns.values),
+            (vec![1, 2], vec![2.0, 3.0])
+        );
     }
 }

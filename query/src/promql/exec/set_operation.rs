@@ -41,7 +41,12 @@ impl Operator for SetOperation {
 
     fn describe(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let word = if self.matching.on { "on" } else { "ignoring" };
-        write!(f, "{}, {word} {:?}", self.op.as_str(), self.matching.matching_labels)
+        write!(
+            f,
+            "{}, {word} {:?}",
+            self.op.as_str(),
+            self.matching.matching_labels
+        )
     }
 
     fn execute(self: Arc<Self>, inputs: Inputs) -> Result<SendableRecordBatchStream> {
@@ -67,7 +72,9 @@ impl Present {
     fn new(table: &StepTable, choice: LabelChoice, count: usize) -> Self {
         let mut steps: HashMap<Vec<u8>, Vec<bool>> = HashMap::new();
         for row in table.rows() {
-            let seen = steps.entry(choice.of(row.labels)).or_insert_with(|| vec![false; count]);
+            let seen = steps
+                .entry(choice.of(row.labels))
+                .or_insert_with(|| vec![false; count]);
             for (step, seen) in seen.iter_mut().enumerate() {
                 *seen = *seen || row.has(step);
             }
@@ -88,7 +95,10 @@ impl SetOperation {
         schema: SchemaRef,
     ) -> Result<Vec<RecordBatch>> {
         let count = StepVectors::steps_of(&schema);
-        let (left, right) = (StepTable::from_batches(left)?, StepTable::from_batches(right)?);
+        let (left, right) = (
+            StepTable::from_batches(left)?,
+            StepTable::from_batches(right)?,
+        );
         let mut results = SeriesCollector::new(schema);
         let choice = signature_choice(&self.matching);
         let (passing, other, wanted) = match self.op {
@@ -126,7 +136,9 @@ impl SetOperation {
             if mask.is_some_and(|mask| mask[step] != wanted) {
                 continue;
             }
-            let Some(value) = row.value(step) else { continue };
+            let Some(value) = row.value(step) else {
+                continue;
+            };
             if !results.set(series, step, value) {
                 return Err(super::name_removal::same_labelset().into());
             }

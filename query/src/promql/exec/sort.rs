@@ -88,7 +88,11 @@ impl Sort {
         match &self.key {
             SortKey::Value => {
                 let value = |row: &Row<'_>| {
-                    row.values.first().copied().filter(|_| row.presence.get(0)).unwrap_or(f64::NAN)
+                    row.values
+                        .first()
+                        .copied()
+                        .filter(|_| row.presence.get(0))
+                        .unwrap_or(f64::NAN)
                 };
                 let (a, b) = (value(a), value(b));
                 // NaN comes last in either direction.
@@ -108,7 +112,11 @@ impl Sort {
     }
 
     fn directed(&self, order: Ordering) -> Ordering {
-        if self.descending { order.reverse() } else { order }
+        if self.descending {
+            order.reverse()
+        } else {
+            order
+        }
     }
 }
 
@@ -120,7 +128,10 @@ pub fn natural(a: &str, b: &str) -> Ordering {
         let digits = |text: &str| text.starts_with(|c: char| c.is_ascii_digit());
         let order = if digits(a_run) && digits(b_run) {
             let (x, y) = (a_run.trim_start_matches('0'), b_run.trim_start_matches('0'));
-            x.len().cmp(&y.len()).then_with(|| x.cmp(y)).then_with(|| a_run.len().cmp(&b_run.len()))
+            x.len()
+                .cmp(&y.len())
+                .then_with(|| x.cmp(y))
+                .then_with(|| a_run.len().cmp(&b_run.len()))
         } else {
             a_run.cmp(b_run)
         };
@@ -135,7 +146,9 @@ pub fn natural(a: &str, b: &str) -> Ordering {
 /// The run of digits, or of other characters, at the beginning.
 fn run(text: &str) -> &str {
     let digits = text.starts_with(|c: char| c.is_ascii_digit());
-    let end = text.find(|c: char| c.is_ascii_digit() != digits).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| c.is_ascii_digit() != digits)
+        .unwrap_or(text.len());
     &text[..end]
 }
 

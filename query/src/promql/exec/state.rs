@@ -152,7 +152,10 @@ pub struct HeldSamples {
 impl HeldSamples {
     /// Nothing held yet.
     pub fn new(state: &Arc<QueryState>) -> Self {
-        Self { state: Arc::clone(state), samples: 0 }
+        Self {
+            state: Arc::clone(state),
+            samples: 0,
+        }
     }
 
     /// Holds more.

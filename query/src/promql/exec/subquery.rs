@@ -40,7 +40,11 @@ impl Operator for SubquerySamples {
     }
 
     fn describe(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Steps { start_ms, step_ms, count } = self.steps;
+        let Steps {
+            start_ms,
+            step_ms,
+            count,
+        } = self.steps;
         write!(f, "from={start_ms}, step={step_ms}, steps={count}")
     }
 
@@ -70,7 +74,10 @@ impl SubquerySamples {
                 match histogram.counter_reset_hint {
                     CounterResetHint::Reset | CounterResetHint::NotReset => {
                         let counter_reset_hint = CounterResetHint::Unknown;
-                        let unmarked = Histogram { counter_reset_hint, ..(**histogram).clone() };
+                        let unmarked = Histogram {
+                            counter_reset_hint,
+                            ..(**histogram).clone()
+                        };
                         builder.push_histogram(time, 0, &unmarked);
                     }
                     _ => builder.push_histogram(time, 0, histogram),

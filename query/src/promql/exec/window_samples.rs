@@ -71,7 +71,8 @@ impl WindowSamples {
                 live.filter(|(time, _)| extended || inside(*time)).unzip();
             if extended {
                 if !samples.histograms.is_empty() {
-                    let message = "smoothed and anchored modifiers do not work with native histograms";
+                    let message =
+                        "smoothed and anchored modifiers do not work with native histograms";
                     return Err(PromqlError::execution(message).into());
                 }
                 (times, values) = self.with_boundaries(&times, &values, start_ms);
@@ -107,8 +108,7 @@ impl WindowSamples {
     ) -> (Vec<i64>, Vec<f64>) {
         let smoothed = self.extension == Extension::Smoothed;
         let range = (start_ms, self.end_ms);
-        let Some((_, _, left, right)) =
-            extended::boundaries(times, values, range, smoothed, false)
+        let Some((_, _, left, right)) = extended::boundaries(times, values, range, smoothed, false)
         else {
             return (Vec::new(), Vec::new());
         };

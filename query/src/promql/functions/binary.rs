@@ -142,8 +142,11 @@ fn sum(
     operation: HistogramOperation,
 ) -> Option<Histogram> {
     let subtract = operation == HistogramOperation::Sub;
-    let result =
-        if subtract { arithmetic::sub(left, right) } else { arithmetic::add(left, right) };
+    let result = if subtract {
+        arithmetic::sub(left, right)
+    } else {
+        arithmetic::add(left, right)
+    };
     let Ok((mut result, combined)) = result else {
         let op = if subtract { "-" } else { "+" };
         notes.add(Annotation::incompatible_layout(pos, op));
@@ -169,11 +172,22 @@ mod tests {
     #[test]
     fn floats_and_histograms_mix_only_in_products() {
         let mut notes = Annotations::default();
-        let histogram = Arc::new(Histogram { count: 2.0, sum: 3.0, ..Histogram::default() });
+        let histogram = Arc::new(Histogram {
+            count: 2.0,
+            sum: 3.0,
+            ..Histogram::default()
+        });
         let pos = PosRange::default();
-        let product =
-            elements(BinaryOp::Mul, Value::Float(2.0), Value::Histogram(&histogram), pos, &mut notes);
-        let Some((Computed::Histogram(product), true)) = product else { panic!("{product:?}") };
+        let product = elements(
+            BinaryOp::Mul,
+            Value::Float(2.0),
+            Value::Histogram(&histogram),
+            pos,
+            &mut notes,
+        );
+        let Some((Computed::Histogram(product), true)) = product else {
+            panic!("{product:?}")
+        };
         assert_eq!((product.count, product.sum), (4.0, 6.0));
         assert!(notes.is_empty());
         let sum = elements(

@@ -9,7 +9,11 @@ use super::window::Window;
 /// `None` if it holds no sample of its own.
 pub fn anchored_window<'a>(window: &Window<'a>) -> Option<Window<'a>> {
     let start = window.start_ms;
-    let last = window.times.last().copied().max(window.histograms.last().map(|p| p.time_ms))?;
+    let last = window
+        .times
+        .last()
+        .copied()
+        .max(window.histograms.last().map(|p| p.time_ms))?;
     if last <= start {
         return None;
     }
@@ -17,7 +21,9 @@ pub fn anchored_window<'a>(window: &Window<'a>) -> Option<Window<'a>> {
     let histograms_before = window.histograms.partition_point(|p| p.time_ms <= start);
     // The boundary sample is the later one of the two kinds.
     let float = floats_before.checked_sub(1).map(|i| window.times[i]);
-    let histogram = histograms_before.checked_sub(1).map(|i| window.histograms[i].time_ms);
+    let histogram = histograms_before
+        .checked_sub(1)
+        .map(|i| window.histograms[i].time_ms);
     let float_stays = usize::from(float.is_some() && float > histogram);
     let histogram_stays = usize::from(histogram.is_some() && histogram >= float);
     let from = floats_before - float_stays;
@@ -33,12 +39,7 @@ pub fn anchored_window<'a>(window: &Window<'a>) -> Option<Window<'a>> {
 
 /// The value at `time` on the line between two samples. A counter that was reset between them is
 /// taken to have begun at 0.
-pub fn interpolate(
-    (t0, v0): (i64, f64),
-    (t1, v1): (i64, f64),
-    time: i64,
-    is_counter: bool,
-) -> f64 {
+pub fn interpolate((t0, v0): (i64, f64), (t1, v1): (i64, f64), time: i64, is_counter: bool) -> f64 {
     let from = if is_counter && v1 < v0 { 0.0 } else { v0 };
     from + (v1 - from) * (time - t0) as f64 / (t1 - t0) as f64
 }
@@ -53,7 +54,9 @@ pub fn boundaries(
     is_counter: bool,
 ) -> Option<(usize, usize, f64, f64)> {
     let mut last = times.len().checked_sub(1)?;
-    let first = times[..last].partition_point(|&t| t <= start).saturating_sub(1);
+    let first = times[..last]
+        .partition_point(|&t| t <= start)
+        .saturating_sub(1);
     if smoothed {
         last = times[..last].partition_point(|&t| t < end);
     }
@@ -92,7 +95,11 @@ pub fn rate(
     if is_counter {
         // Resets at the boundaries are dealt with by the interpolation.
         let from = first + usize::from(window.times[first] <= window.start_ms);
-        let to = if window.times[last] >= window.end_ms { last } else { last + 1 };
+        let to = if window.times[last] >= window.end_ms {
+            last
+        } else {
+            last + 1
+        };
         let mut previous = left;
         for &value in window.values.get(from..to).unwrap_or(&[]) {
             if value < previous {
@@ -104,5 +111,9 @@ pub fn rate(
             result += previous;
         }
     }
-    Some(Outcome::Float(if is_rate { result / window.seconds() } else { result }))
+    Some(Outcome::Float(if is_rate {
+        result / window.seconds()
+    } else {
+        result
+    }))
 }

@@ -49,7 +49,9 @@ fn boundary_points(
     let all = window.histograms;
     let (start, end) = (window.start_ms, window.end_ms);
     let mut last = all.len().checked_sub(1)?;
-    let first = all[..last].partition_point(|p| p.time_ms <= start).saturating_sub(1);
+    let first = all[..last]
+        .partition_point(|p| p.time_ms <= start)
+        .saturating_sub(1);
     if smoothed {
         last = all[..last].partition_point(|p| p.time_ms < end);
     }
@@ -85,5 +87,9 @@ pub fn interpolate(
         arithmetic::mul(&mut rest, 1.0 - share);
         histogram = arithmetic::add(&histogram, &rest).ok()?.0;
     }
-    Some(HistogramPoint { time_ms, start_ms: 0, histogram: Arc::new(histogram) })
+    Some(HistogramPoint {
+        time_ms,
+        start_ms: 0,
+        histogram: Arc::new(histogram),
+    })
 }

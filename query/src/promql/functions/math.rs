@@ -60,7 +60,11 @@ pub fn clamp(value: f64, min: f64, max: f64) -> f64 {
 #[inline]
 pub fn go_min(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() {
-        if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY { f64::NEG_INFINITY } else { f64::NAN }
+        if a == f64::NEG_INFINITY || b == f64::NEG_INFINITY {
+            f64::NEG_INFINITY
+        } else {
+            f64::NAN
+        }
     } else {
         a.min(b)
     }
@@ -70,7 +74,11 @@ pub fn go_min(a: f64, b: f64) -> f64 {
 #[inline]
 pub fn go_max(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() {
-        if a == f64::INFINITY || b == f64::INFINITY { f64::INFINITY } else { f64::NAN }
+        if a == f64::INFINITY || b == f64::INFINITY {
+            f64::INFINITY
+        } else {
+            f64::NAN
+        }
     } else {
         a.max(b)
     }

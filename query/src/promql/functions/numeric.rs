@@ -15,7 +15,10 @@ impl KahanSum {
     /// A sum that starts at `sum`.
     #[inline]
     pub fn from(sum: f64) -> Self {
-        Self { sum, compensation: 0.0 }
+        Self {
+            sum,
+            compensation: 0.0,
+        }
     }
 
     /// Adds a term.
@@ -35,7 +38,11 @@ impl KahanSum {
     /// The compensated sum.
     #[inline]
     pub fn value(self) -> f64 {
-        if self.sum.is_infinite() { self.sum } else { self.sum + self.compensation }
+        if self.sum.is_infinite() {
+            self.sum
+        } else {
+            self.sum + self.compensation
+        }
     }
 }
 
@@ -113,7 +120,8 @@ pub fn quantile(q: f64, values: &mut [f64]) -> f64 {
 /// Ascending with NaN in front.
 #[inline]
 pub fn nan_first(a: f64, b: f64) -> Ordering {
-    a.partial_cmp(&b).unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()))
+    a.partial_cmp(&b)
+        .unwrap_or_else(|| b.is_nan().cmp(&a.is_nan()))
 }
 
 #[cfg(test)]

@@ -15,7 +15,10 @@ fn floats<'a>(window: &Window<'a>, scope: &mut Scope<'_>) -> Option<&'a [f64]> {
         return None;
     }
     if !window.histograms.is_empty() {
-        scope.note(Annotation::histogram_ignored_in_mixed_range(scope.pos, scope.metric));
+        scope.note(Annotation::histogram_ignored_in_mixed_range(
+            scope.pos,
+            scope.metric,
+        ));
     }
     Some(window.values)
 }
@@ -62,7 +65,12 @@ pub fn avg(window: &Window<'_>, scope: &mut Scope<'_>) -> Option<Outcome> {
 
 /// Remarks on hints and boundaries that a sum of histograms came across.
 fn note_collisions(window: &Window<'_>, scope: &mut Scope<'_>, reconciled: bool) {
-    let has = |hint| window.histograms.iter().any(|p| p.histogram.counter_reset_hint == hint);
+    let has = |hint| {
+        window
+            .histograms
+            .iter()
+            .any(|p| p.histogram.counter_reset_hint == hint)
+    };
     let operation = HistogramOperation::Aggregation;
     if has(CounterResetHint::Reset) && has(CounterResetHint::NotReset) {
         scope.note(Annotation::counter_reset_collision(scope.pos, operation));
@@ -78,7 +86,10 @@ fn sum_of_histograms(window: &Window<'_>, scope: &mut Scope<'_>) -> Option<Histo
     let mut reconciled = false;
     for point in others {
         let Ok(combined) = sum.add(&point.histogram) else {
-            scope.note(Annotation::mixed_exponential_custom(scope.pos, scope.metric));
+            scope.note(Annotation::mixed_exponential_custom(
+                scope.pos,
+                scope.metric,
+            ));
             return None;
         };
         reconciled |= combined.bounds_reconciled;
@@ -119,19 +130,27 @@ pub fn mean_of_histograms<'a>(
 
 /// `count_over_time`.
 pub fn count(window: &Window<'_>) -> Option<Outcome> {
-    Some(Outcome::Float((window.values.len() + window.histograms.len()) as f64))
+    Some(Outcome::Float(
+        (window.values.len() + window.histograms.len()) as f64,
+    ))
 }
 
 /// `min_over_time`; NaN only if there is nothing else.
 pub fn min(window: &Window<'_>, scope: &mut Scope<'_>) -> Option<f64> {
     let values = floats(window, scope)?;
-    Some(values.iter().fold(f64::NAN, |min, &v| if v < min || min.is_nan() { v } else { min }))
+    Some(values.iter().fold(
+        f64::NAN,
+        |min, &v| if v < min || min.is_nan() { v } else { min },
+    ))
 }
 
 /// `max_over_time`; NaN only if there is nothing else.
 pub fn max(window: &Window<'_>, scope: &mut Scope<'_>) -> Option<f64> {
     let values = floats(window, scope)?;
-    Some(values.iter().fold(f64::NAN, |max, &v| if v > max || max.is_nan() { v } else { max }))
+    Some(values.iter().fold(
+        f64::NAN,
+        |max, &v| if v > max || max.is_nan() { v } else { max },
+    ))
 }
 
 /// `ts_of_min_over_time`, `ts_of_max_over_time`: the time of the last extreme value.
@@ -217,9 +236,16 @@ pub fn last(window: &Window<'_>) -> Option<Outcome> {
 pub fn time_of_end(window: &Window<'_>, of_last: bool) -> Option<Outcome> {
     let histograms = window.histograms;
     let time = if of_last {
-        window.times.last().copied().max(histograms.last().map(|p| p.time_ms))
+        window
+            .times
+            .last()
+            .copied()
+            .max(histograms.last().map(|p| p.time_ms))
     } else {
-        let ends = [window.times.first().copied(), histograms.first().map(|p| p.time_ms)];
+        let ends = [
+            window.times.first().copied(),
+            histograms.first().map(|p| p.time_ms),
+        ];
         ends.into_iter().flatten().min()
     };
     time.map(|t| Outcome::Float(t as f64 / 1000.0))

@@ -96,10 +96,19 @@ impl SeriesFacts {
         if !kind.is_counter() {
             return;
         }
-        let SeriesSamples { times, values, starts, .. } = *samples;
+        let SeriesSamples {
+            times,
+            values,
+            starts,
+            ..
+        } = *samples;
         if starts.is_empty() {
             let pairs = values.windows(2).enumerate();
-            self.resets.extend(pairs.filter(|(_, v)| v[1] < v[0]).map(|(i, _)| i as u32 + 1));
+            self.resets.extend(
+                pairs
+                    .filter(|(_, v)| v[1] < v[0])
+                    .map(|(i, _)| i as u32 + 1),
+            );
             return;
         }
         for i in 1..values.len() {
@@ -115,7 +124,10 @@ impl SeriesFacts {
 
     /// Those of `indexes` that lie behind the window's first float.
     pub fn inside<'a>(indexes: &'a [u32], window: &Window<'_>) -> &'a [u32] {
-        let (first, end) = (window.first as u32, (window.first + window.times.len()) as u32);
+        let (first, end) = (
+            window.first as u32,
+            (window.first + window.times.len()) as u32,
+        );
         let from = indexes.partition_point(|&i| i <= first);
         let to = indexes.partition_point(|&i| i < end);
         indexes.get(from..to).unwrap_or(&[])
@@ -158,25 +170,15 @@ impl RangeKind {
 
     /// Whether resets of counters matter.
     pub fn is_counter(self) -> bool {
-        matches!(self, Self::Rate | Self::Increase | Self::Irate | Self::Resets)
+        matches!(
+            self,
+            Self::Rate | Self::Increase | Self::Irate | Self::Resets
+        )
     }
 
     /// Whether the result is still a value of the metric, so that the name stays.
     pub fn keeps_name(self) -> bool {
         matches!(self, Self::FirstOverTime | Self::LastOverTime)
-    }
-
-    /// Whether `anchored` may stand in the argument.
-    pub fn takes_anchored(self) -> bool {
-        matches!(
-            self,
-            Self::Changes | Self::Delta | Self::Increase | Self::Rate | Self::Resets
-        )
-    }
-
-    /// Whether `smoothed` may stand in the argument.
-    pub fn takes_smoothed(self) -> bool {
-        matches!(self, Self::Delta | Self::Increase | Self::Rate)
     }
 
     /// Computes one step; `None`: the series has no value there. The window has a sample.

@@ -33,7 +33,11 @@ pub fn extrapolated(
     let (times, values) = (window.times, window.values);
     let (&first_time, &last_time) = (times.first()?, times.last()?);
     let (&first, &last) = (values.first()?, values.last()?);
-    let zero_at = if is_counter { known_start(window.starts, first_time, window) } else { None };
+    let zero_at = if is_counter {
+        known_start(window.starts, first_time, window)
+    } else {
+        None
+    };
     if times.len() < 2 && zero_at.is_none() {
         return None;
     }
@@ -46,7 +50,12 @@ pub fn extrapolated(
             scope.note(Annotation::start_time_overlap(scope.pos, scope.metric));
         }
     }
-    let span = Span { first_time, last_time, count: times.len(), zero_at };
+    let span = Span {
+        first_time,
+        last_time,
+        count: times.len(),
+        zero_at,
+    };
     let share = (result > 0.0 && first >= 0.0).then(|| first / result);
     let factor = span.factor(window, is_counter, is_rate, share);
     Some(Outcome::Float(result * factor))
@@ -99,7 +108,11 @@ impl Span {
             to_end = average / 2.0;
         }
         let factor = (sampled + to_start + to_end) / sampled;
-        if is_rate { factor / window.seconds() } else { factor }
+        if is_rate {
+            factor / window.seconds()
+        } else {
+            factor
+        }
     }
 }
 
@@ -112,13 +125,21 @@ fn extrapolated_histogram(
     let points = window.histograms;
     let (first, last) = (points.first()?, points.last()?);
     let start = [first.start_ms];
-    let zero_at = if is_counter { known_start(&start, first.time_ms, window) } else { None };
+    let zero_at = if is_counter {
+        known_start(&start, first.time_ms, window)
+    } else {
+        None
+    };
     if points.len() < 2 && zero_at.is_none() {
         return None;
     }
     let mut result = increase_of_histograms(points, zero_at.is_some(), scope, is_counter)?;
-    let span =
-        Span { first_time: first.time_ms, last_time: last.time_ms, count: points.len(), zero_at };
+    let span = Span {
+        first_time: first.time_ms,
+        last_time: last.time_ms,
+        count: points.len(),
+        zero_at,
+    };
     let share = (result.count > 0.0 && first.histogram.count >= 0.0)
         .then(|| first.histogram.count / result.count);
     let factor = span.factor(window, is_counter, is_rate, share);
@@ -128,8 +149,12 @@ fn extrapolated_histogram(
 
 /// Whether the counter was reset between two histograms, by start times or by populations.
 fn is_reset(previous: &HistogramPoint, current: &HistogramPoint) -> bool {
-    is_start_reset(previous.start_ms, previous.time_ms, current.start_ms, current.time_ms)
-        || reset::detect_reset(&current.histogram, &previous.histogram)
+    is_start_reset(
+        previous.start_ms,
+        previous.time_ms,
+        current.start_ms,
+        current.time_ms,
+    ) || reset::detect_reset(&current.histogram, &previous.histogram)
 }
 
 fn empty_like(histogram: &Histogram) -> Histogram {
@@ -174,8 +199,14 @@ pub(super) fn increase_of_histograms(
     }
     let mut schema = last.schema.min(previous.schema);
     if is_counter {
-        schema = inner.iter().map(|p| p.histogram.schema).fold(schema, i32::min);
-        if inner.iter().any(|p| p.histogram.uses_custom_buckets() != custom) {
+        schema = inner
+            .iter()
+            .map(|p| p.histogram.schema)
+            .fold(schema, i32::min);
+        if inner
+            .iter()
+            .any(|p| p.histogram.uses_custom_buckets() != custom)
+        {
             scope.note(mixed());
             return None;
         }
@@ -191,11 +222,17 @@ pub(super) fn increase_of_histograms(
     };
     result = difference;
     if combined.bounds_reconciled {
-        scope.note(Annotation::mismatched_custom_buckets(pos, HistogramOperation::Sub));
+        scope.note(Annotation::mismatched_custom_buckets(
+            pos,
+            HistogramOperation::Sub,
+        ));
     }
     if is_counter {
         // What stood before the first sample counts only if it is not cut off already.
-        let mut before = HistogramPoint { histogram: previous, ..points[0].clone() };
+        let mut before = HistogramPoint {
+            histogram: previous,
+            ..points[0].clone()
+        };
         let first_is_cut = !Arc::ptr_eq(&before.histogram, first);
         for (index, point) in points.iter().enumerate().skip(1) {
             let skip = index == 1 && first_is_cut && !from_zero;
@@ -206,7 +243,10 @@ pub(super) fn increase_of_histograms(
                 };
                 result = sum;
                 if combined.bounds_reconciled {
-                    scope.note(Annotation::mismatched_custom_buckets(pos, HistogramOperation::Add));
+                    scope.note(Annotation::mismatched_custom_buckets(
+                        pos,
+                        HistogramOperation::Add,
+                    ));
                 }
             }
             before = point.clone();
@@ -237,7 +277,11 @@ impl Point<'_> {
 /// The last two samples of either kind, the older one first.
 fn last_two<'a>(window: &Window<'a>) -> Option<[Point<'a>; 2]> {
     let mut floats = (0..window.times.len()).rev().map(|i| {
-        Point::Float(window.times[i], window.values[i], window.starts.get(i).copied().unwrap_or(0))
+        Point::Float(
+            window.times[i],
+            window.values[i],
+            window.starts.get(i).copied().unwrap_or(0),
+        )
     });
     let mut histograms = window.histograms.iter().rev().map(Point::Histogram);
     let (mut float, mut histogram) = (floats.next(), histograms.next());
@@ -271,10 +315,15 @@ pub fn instant(window: &Window<'_>, scope: &mut Scope<'_>, is_rate: bool) -> Opt
         (Point::Float(t0, v0, s0), Point::Float(t1, v1, s1)) => {
             let was_reset = is_rate && (v1 < v0 || is_start_reset(s0, t0, s1, t1));
             let difference = if was_reset { v1 } else { v1 - v0 };
-            Some(Outcome::Float(if is_rate { difference / seconds } else { difference }))
+            Some(Outcome::Float(if is_rate {
+                difference / seconds
+            } else {
+                difference
+            }))
         }
         (Point::Histogram(p0), Point::Histogram(p1)) => {
-            let gauges = [p0, p1].map(|p| p.histogram.counter_reset_hint == CounterResetHint::Gauge);
+            let gauges =
+                [p0, p1].map(|p| p.histogram.counter_reset_hint == CounterResetHint::Gauge);
             if is_rate && gauges.contains(&true) {
                 scope.note(Annotation::histogram_not_counter(scope.pos, scope.metric));
             }
@@ -286,7 +335,10 @@ pub fn instant(window: &Window<'_>, scope: &mut Scope<'_>, is_rate: bool) -> Opt
             } else {
                 let Ok((difference, combined)) = arithmetic::sub(&p1.histogram, &p0.histogram)
                 else {
-                    scope.note(Annotation::mixed_exponential_custom(scope.pos, scope.metric));
+                    scope.note(Annotation::mixed_exponential_custom(
+                        scope.pos,
+                        scope.metric,
+                    ));
                     return None;
                 };
                 if combined.bounds_reconciled {
@@ -356,9 +408,7 @@ pub fn changes(window: &Window<'_>) -> Option<Outcome> {
         (Point::Float(_, v0, _), Point::Float(_, v1, _)) => {
             v0 != v1 && !(v0.is_nan() && v1.is_nan())
         }
-        (Point::Histogram(p0), Point::Histogram(p1)) => {
-            !reset::equal(&p0.histogram, &p1.histogram)
-        }
+        (Point::Histogram(p0), Point::Histogram(p1)) => !reset::equal(&p0.histogram, &p1.histogram),
         _ => true,
     })
 }

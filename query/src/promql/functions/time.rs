@@ -35,8 +35,11 @@ impl CivilTime {
         let from_march = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
         let month_from_march = (5 * from_march + 2) / 153;
         let day = (from_march - (153 * month_from_march + 2) / 5 + 1) as u32;
-        let month = (if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 })
-            as u32;
+        let month = (if month_from_march < 10 {
+            month_from_march + 3
+        } else {
+            month_from_march - 9
+        }) as u32;
         let year = year_of_era + era * 400 + i64::from(month <= 2);
         let before: u32 = (1..month).map(|m| days_in_month(year, m)).sum();
         Self {
@@ -98,9 +101,15 @@ mod tests {
         let date = CivilTime::from_unix(1_709_210_096); // 2024-02-29 12:34:56, a Thursday
         assert_eq!((date.year, date.month, date.day), (2024, 2, 29));
         assert_eq!((date.hour, date.minute, date.second), (12, 34, 56));
-        assert_eq!((date.weekday, date.year_day, date.days_in_month()), (4, 60, 29));
+        assert_eq!(
+            (date.weekday, date.year_day, date.days_in_month()),
+            (4, 60, 29)
+        );
         let date = CivilTime::from_unix(-1);
-        assert_eq!((date.year, date.month, date.day, date.hour), (1969, 12, 31, 23));
+        assert_eq!(
+            (date.year, date.month, date.day, date.hour),
+            (1969, 12, 31, 23)
+        );
         assert_eq!((date.weekday, date.year_day), (3, 365));
     }
 }

@@ -8,7 +8,10 @@ use crate::promql::annotations::Annotation;
 /// Whether there are floats enough; remarks on histograms between them.
 fn enough_floats(window: &Window<'_>, scope: &mut Scope<'_>) -> bool {
     if !window.values.is_empty() && !window.histograms.is_empty() {
-        scope.note(Annotation::histogram_ignored_in_mixed_range(scope.pos, scope.metric));
+        scope.note(Annotation::histogram_ignored_in_mixed_range(
+            scope.pos,
+            scope.metric,
+        ));
     }
     window.values.len() >= 2
 }
@@ -18,7 +21,11 @@ fn linear_regression(window: &Window<'_>, intercept_ms: i64) -> (f64, f64) {
     let (times, values) = (window.times, window.values);
     let first = values[0];
     if values[1..].iter().all(|&v| v == first) {
-        return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
+        return if first.is_infinite() {
+            (f64::NAN, f64::NAN)
+        } else {
+            (0.0, first)
+        };
     }
     let [mut sum_x, mut sum_y, mut sum_xy, mut sum_x2] = [KahanSum::default(); 4];
     for (&time, &y) in times.iter().zip(values) {

@@ -19,9 +19,14 @@ impl Planner<'_> {
         {
             names.push(label.value.clone());
         }
-        let grouping =
-            if e.without { LabelChoice::all_but(&names) } else { LabelChoice::only(&names) };
-        let keeps_metadata = METADATA_LABELS.iter().any(|name| grouping.keeps(name.as_bytes()));
+        let grouping = if e.without {
+            LabelChoice::all_but(&names)
+        } else {
+            LabelChoice::only(&names)
+        };
+        let keeps_metadata = METADATA_LABELS
+            .iter()
+            .any(|name| grouping.keeps(name.as_bytes()));
         let param = e.param.as_deref().ok_or_else(|| {
             PromqlError::Internal(format!("{} without its parameter", e.op.as_str()))
         });
@@ -37,8 +42,17 @@ impl Planner<'_> {
                 let k = self.scalar(param, place, 1, &mut inputs)?;
                 inputs.insert(0, input.plan);
                 let pos = (param.pos(), e.pos);
-                let select = SelectK { op: e.op, param: k, grouping, pos, state };
-                Ok(Planned { plan: OperatorExec::new(select, inputs), ..input })
+                let select = SelectK {
+                    op: e.op,
+                    param: k,
+                    grouping,
+                    pos,
+                    state,
+                };
+                Ok(Planned {
+                    plan: OperatorExec::new(select, inputs),
+                    ..input
+                })
             }
             AggregateOp::Quantile => {
                 let param = param?;
@@ -47,9 +61,17 @@ impl Planner<'_> {
                 inputs.insert(0, input.plan);
                 let pos = (param.pos(), e.expr.pos());
                 let kind = GroupKind::Quantile(q);
-                let values = GroupValues { kind, grouping, pos, state };
+                let values = GroupValues {
+                    kind,
+                    grouping,
+                    pos,
+                    state,
+                };
                 let plan = OperatorExec::new(values, inputs);
-                Ok(Planned { plan, distinct_without_name: !keeps_metadata })
+                Ok(Planned {
+                    plan,
+                    distinct_without_name: !keeps_metadata,
+                })
             }
             AggregateOp::CountValues => {
                 let Expr::String(label) = param?.unparen() else {
@@ -60,9 +82,17 @@ impl Planner<'_> {
                 }
                 let kind = GroupKind::CountValues(label.value.clone());
                 let pos = (label.pos, e.expr.pos());
-                let values = GroupValues { kind, grouping, pos, state };
+                let values = GroupValues {
+                    kind,
+                    grouping,
+                    pos,
+                    state,
+                };
                 let plan = OperatorExec::new(values, vec![input.plan]);
-                Ok(Planned { plan, distinct_without_name: !keeps_metadata })
+                Ok(Planned {
+                    plan,
+                    distinct_without_name: !keeps_metadata,
+                })
             }
             op => {
                 let aggregate = Aggregate {
@@ -74,7 +104,10 @@ impl Planner<'_> {
                     state,
                 };
                 let plan = aggregate.plan(input.plan);
-                Ok(Planned { plan, distinct_without_name: !keeps_metadata })
+                Ok(Planned {
+                    plan,
+                    distinct_without_name: !keeps_metadata,
+                })
             }
         }
     }

@@ -61,8 +61,7 @@ impl Planner<'_> {
         if let Some(f) = time::lookup(name) {
             if call.args.is_empty() {
                 let now = self.source(SourceKind::Time, place);
-                let mapped =
-                    self.map_values(name, MapKind::Float(f), now, Vec::new(), Vec::new());
+                let mapped = self.map_values(name, MapKind::Float(f), now, Vec::new(), Vec::new());
                 return Ok(mapped);
             }
             return self.map_call(call, MapKind::Float(f), place);
@@ -75,9 +74,8 @@ impl Planner<'_> {
 
     fn special_call(&mut self, call: &Call, place: Place) -> Result<Planned> {
         let name = call.func.name;
-        let number = |planner: &Self, value: f64| {
-            Ok(planner.source(SourceKind::Number(value), place))
-        };
+        let number =
+            |planner: &Self, value: f64| Ok(planner.source(SourceKind::Number(value), place));
         let seconds = |ms: i64| ms as f64 / 1000.0;
         match name {
             "round" => self.map_call(call, MapKind::Round, place),
@@ -88,13 +86,23 @@ impl Planner<'_> {
             "start" => number(self, seconds(self.query.start_ms)),
             "end" => number(self, seconds(self.end_ms)),
             "range" => number(self, seconds(self.end_ms - self.query.start_ms)),
-            "step" => number(self, if self.is_range { seconds(self.query.step_ms) } else { 0.0 }),
+            "step" => number(
+                self,
+                if self.is_range {
+                    seconds(self.query.step_ms)
+                } else {
+                    0.0
+                },
+            ),
             "vector" => self.expr(&call.args[0], place),
             "scalar" => {
                 let input = self.expr(&call.args[0], place)?;
                 let state = Arc::clone(&self.state);
                 let plan = OperatorExec::new(ScalarOf { state }, vec![input.plan]);
-                Ok(Planned { plan, distinct_without_name: true })
+                Ok(Planned {
+                    plan,
+                    distinct_without_name: true,
+                })
             }
             "min_of" | "max_of" => self.extreme_of_scalars(call, place),
             "timestamp" | "start_timestamp" => self.timestamp(call, place),
@@ -102,15 +110,15 @@ impl Planner<'_> {
                 let input = self.expr(&call.args[0], place)?;
                 Ok(self.absent(input, &call.args[0], false))
             }
-            "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => {
-                self.sort(call, place)
-            }
+            "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => self.sort(call, place),
             "label_replace" | "label_join" => self.label_change(call, place),
             "histogram_quantile" | "histogram_fraction" | "histogram_quantiles" => {
                 self.histogram_quantile(call, place)
             }
             "info" => self.info(call, place),
-            _ => Err(PromqlError::Internal(format!("function {name} has no operator"))),
+            _ => Err(PromqlError::Internal(format!(
+                "function {name} has no operator"
+            ))),
         }
     }
 
@@ -130,8 +138,11 @@ impl Planner<'_> {
         let input = self.expr(&call.args[0], place)?;
         let mut others = Vec::new();
         let bound = self.scalar(&call.args[1], place, 1, &mut others)?;
-        let kind =
-            if call.func.name == "clamp_min" { MapKind::ClampMin } else { MapKind::ClampMax };
+        let kind = if call.func.name == "clamp_min" {
+            MapKind::ClampMin
+        } else {
+            MapKind::ClampMax
+        };
         let mapped = self.map_values(call.func.name, kind, input, vec![bound], others);
         Ok(self.derived(mapped, Duplicates::Merge))
     }
@@ -140,7 +151,11 @@ impl Planner<'_> {
         let input = self.expr(&call.args[0], place)?;
         let mut others = Vec::new();
         let other = self.scalar(&call.args[1], place, 1, &mut others)?;
-        let kind = if call.func.name == "min_of" { MapKind::MinOf } else { MapKind::MaxOf };
+        let kind = if call.func.name == "min_of" {
+            MapKind::MinOf
+        } else {
+            MapKind::MaxOf
+        };
         Ok(self.map_values(call.func.name, kind, input, vec![other], others))
     }
 
@@ -148,26 +163,12 @@ impl Planner<'_> {
     fn range_function(&mut self, call: &Call, kind: RangeKind, place: Place) -> Result<Planned> {
         let is_range = |e: &&Expr| e.value_type() == ValueType::Matrix;
         let Some(argument) = call.args.iter().find(is_range) else {
-            return Err(PromqlError::Internal(format!("{} without a range", call.func.name)));
+            return Err(PromqlError::Internal(format!(
+                "{} without a range",
+                call.func.name
+            )));
         };
         let range = self.range(argument, place)?;
-        let allowed = match range.extension {
-            Extension::None => true,
-            Extension::Anchored => kind.takes_anchored(),
-            Extension::Smoothed => kind.takes_smoothed(),
-        };
-        if !allowed {
-            let name = call.func.name;
-            return Err(PromqlError::execution(match range.extension {
-                Extension::Smoothed => format!(
-                    "smoothed modifier can only be used with: delta, increase, rate - not with {name}"
-                ),
-                _ => format!(
-                    "anchored modifier can only be used with: changes, delta, increase, rate, \
-                     resets - not with {name}"
-                ),
-            }));
-        }
         let mut inputs = Vec::new();
         let mut scalars = Vec::new();
         let mut scalar_pos = argument.pos();
@@ -189,7 +190,10 @@ impl Planner<'_> {
             state: Arc::clone(&self.state),
         };
         let plan = OperatorExec::new(function, inputs);
-        Ok(Planned { plan, distinct_without_name: range.distinct_without_name })
+        Ok(Planned {
+            plan,
+            distinct_without_name: range.distinct_without_name,
+        })
     }
 
     /// `timestamp`, `start_timestamp`: of a selector the sample's own times, else that of the step
@@ -198,13 +202,20 @@ impl Planner<'_> {
         let of_start = call.func.name == "start_timestamp";
         let planned = match plain_selector(&call.args[0]) {
             Some(selector) if selector.extension == Extension::None => {
-                let selected = if of_start { Selected::StartTime } else { Selected::Time };
+                let selected = if of_start {
+                    Selected::StartTime
+                } else {
+                    Selected::Time
+                };
                 self.instant_select(selector, place, selected)?
             }
             _ => {
                 let input = self.expr(&call.args[0], place)?;
-                let kind =
-                    if of_start { MapKind::Constant(0.0) } else { MapKind::StepTime(place.steps) };
+                let kind = if of_start {
+                    MapKind::Constant(0.0)
+                } else {
+                    MapKind::StepTime(place.steps)
+                };
                 self.map_values(call.func.name, kind, input, Vec::new(), Vec::new())
             }
         };
@@ -214,9 +225,16 @@ impl Planner<'_> {
     fn absent(&self, input: Planned, argument: &Expr, over_time: bool) -> Planned {
         let labels = absent_labels(argument);
         let drop_name = over_time;
-        let absent = Absent { labels, drop_name, state: Arc::clone(&self.state) };
+        let absent = Absent {
+            labels,
+            drop_name,
+            state: Arc::clone(&self.state),
+        };
         let plan = OperatorExec::new(absent, vec![input.plan]);
-        Planned { plan, distinct_without_name: true }
+        Planned {
+            plan,
+            distinct_without_name: true,
+        }
     }
 
     fn sort(&mut self, call: &Call, place: Place) -> Result<Planned> {
@@ -229,10 +247,18 @@ impl Planner<'_> {
             _ => (SortKey::Labels(labels), true),
         };
         if self.is_range {
-            self.state.annotate(Annotation::sort_in_range_query(call.pos));
+            self.state
+                .annotate(Annotation::sort_in_range_query(call.pos));
         }
-        let sort = Sort { key, descending, state: Arc::clone(&self.state) };
-        Ok(Planned { plan: OperatorExec::new(sort, vec![input.plan]), ..input })
+        let sort = Sort {
+            key,
+            descending,
+            state: Arc::clone(&self.state),
+        };
+        Ok(Planned {
+            plan: OperatorExec::new(sort, vec![input.plan]),
+            ..input
+        })
     }
 
     fn label_change(&mut self, call: &Call, place: Place) -> Result<Planned> {
@@ -243,15 +269,23 @@ impl Planner<'_> {
             LabelRule::join(args[0], args[1], &args[2..])
         }?;
         let input = self.expr(&call.args[0], place)?;
-        let change = LabelChange { rule, state: Arc::clone(&self.state) };
+        let change = LabelChange {
+            rule,
+            state: Arc::clone(&self.state),
+        };
         let plan = OperatorExec::new(change, vec![input.plan]);
-        Ok(Planned { plan, distinct_without_name: false })
+        Ok(Planned {
+            plan,
+            distinct_without_name: false,
+        })
     }
 
     fn histogram_quantile(&mut self, call: &Call, place: Place) -> Result<Planned> {
         let is_vector = |e: &&Expr| e.value_type() == ValueType::Vector;
         let Some(vector) = call.args.iter().find(is_vector) else {
-            return Err(PromqlError::Internal("histogram function without a vector".into()));
+            return Err(PromqlError::Internal(
+                "histogram function without a vector".into(),
+            ));
         };
         let kind = match call.func.name {
             "histogram_quantile" => QuantileKind::Quantile,
@@ -260,7 +294,11 @@ impl Planner<'_> {
         };
         let input = self.expr(vector, place)?;
         let (mut inputs, mut scalars, mut scalar_pos) = (Vec::new(), Vec::new(), Vec::new());
-        for arg in call.args.iter().filter(|a| a.value_type() == ValueType::Scalar) {
+        for arg in call
+            .args
+            .iter()
+            .filter(|a| a.value_type() == ValueType::Scalar)
+        {
             scalars.push(self.scalar(arg, place, 1, &mut inputs)?);
             scalar_pos.push(arg.pos());
         }
@@ -275,7 +313,10 @@ impl Planner<'_> {
             state: Arc::clone(&self.state),
         };
         let plan = OperatorExec::new(operator, inputs);
-        let planned = Planned { plan, distinct_without_name: false };
+        let planned = Planned {
+            plan,
+            distinct_without_name: false,
+        };
         Ok(self.derived(planned, Duplicates::Merge))
     }
 }

@@ -8,6 +8,7 @@
 
 mod aggregation;
 mod call;
+mod info;
 mod invariant;
 mod selector;
 
@@ -74,7 +75,6 @@ pub struct Planner<'a> {
     /// The end as asked for: `@ end()`; the last step may come before it.
     end_ms: i64,
     is_range: bool,
-    default_step_ms: i64,
     partitions_max: usize,
     scans: HashMap<(Vec<Matcher>, TimeRange), Arc<OpenScan>>,
 }
@@ -89,7 +89,6 @@ impl<'a> Planner<'a> {
         state: &Arc<QueryState>,
         (query, end_ms): (Steps, i64),
         is_range: bool,
-        default_step_ms: i64,
         partitions_max: usize,
     ) -> Self {
         Self {
@@ -98,7 +97,6 @@ impl<'a> Planner<'a> {
             query,
             end_ms,
             is_range,
-            default_step_ms,
             partitions_max,
             scans: HashMap::new(),
         }
@@ -109,7 +107,10 @@ impl<'a> Planner<'a> {
     /// # Errors
     /// What cannot be planned, storage errors, limits.
     pub fn root(&mut self, expr: &Expr) -> Result<Root> {
-        let place = Place { steps: self.query, count_weight: 1 };
+        let place = Place {
+            steps: self.query,
+            count_weight: 1,
+        };
         match expr.value_type() {
             ValueType::String => match expr.unparen() {
                 Expr::String(text) => Ok(Root::String(text.value.clone())),
@@ -137,8 +138,14 @@ impl<'a> Planner<'a> {
                 count_weight: place.count_weight * steps as u64,
             };
             let planned = self.expr_at(expr, first)?;
-            let broadcast = Broadcast { steps, state: Arc::clone(&self.state) };
-            return Ok(Planned { plan: OperatorExec::new(broadcast, vec![planned.plan]), ..planned });
+            let broadcast = Broadcast {
+                steps,
+                state: Arc::clone(&self.state),
+            };
+            return Ok(Planned {
+                plan: OperatorExec::new(broadcast, vec![planned.plan]),
+                ..planned
+            });
         }
         self.expr_at(expr, place)
     }
@@ -154,7 +161,11 @@ impl<'a> Planner<'a> {
                 }
                 let is_scalar = unary.expr.value_type() == ValueType::Scalar;
                 let negated = self.map_values("-", MapKind::Negate, input, Vec::new(), Vec::new());
-                Ok(if is_scalar { negated } else { self.derived(negated, Duplicates::Merge) })
+                Ok(if is_scalar {
+                    negated
+                } else {
+                    self.derived(negated, Duplicates::Merge)
+                })
             }
             Expr::Vector(selector) => self.vector_selector(selector, place),
             Expr::Call(call) => self.call(call, place),
@@ -162,14 +173,25 @@ impl<'a> Planner<'a> {
             Expr::Binary(binary) => self.binary(binary, place),
             Expr::String(_) | Expr::Matrix(_) | Expr::Subquery(_) => {
                 let kind = expr.value_type().documented();
-                Err(PromqlError::Internal(format!("{kind} where a vector belongs")))
+                Err(PromqlError::Internal(format!(
+                    "{kind} where a vector belongs"
+                )))
             }
         }
     }
 
     fn source(&self, kind: SourceKind, place: Place) -> Planned {
-        let plan = OperatorExec::new(Source { kind, steps: place.steps }, Vec::new());
-        Planned { plan, distinct_without_name: true }
+        let plan = OperatorExec::new(
+            Source {
+                kind,
+                steps: place.steps,
+            },
+            Vec::new(),
+        );
+        Planned {
+            plan,
+            distinct_without_name: true,
+        }
     }
 
     fn map_values(
@@ -181,9 +203,17 @@ impl<'a> Planner<'a> {
         others: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Planned {
         let state = Arc::clone(&self.state);
-        let map = MapValues { name, kind, scalars, state };
+        let map = MapValues {
+            name,
+            kind,
+            scalars,
+            state,
+        };
         let inputs = std::iter::once(input.plan).chain(others).collect();
-        Planned { plan: OperatorExec::new(map, inputs), ..input }
+        Planned {
+            plan: OperatorExec::new(map, inputs),
+            ..input
+        }
     }
 
     /// Takes names off at once, unless that is to be done at the end.
@@ -197,10 +227,17 @@ impl<'a> Planner<'a> {
 
     fn remove_names(&self, planned: Planned, duplicates: Duplicates) -> Planned {
         let distinct = planned.distinct_without_name;
-        let duplicates = if distinct { Duplicates::None } else { duplicates };
+        let duplicates = if distinct {
+            Duplicates::None
+        } else {
+            duplicates
+        };
         let removal = NameRemoval::new(duplicates, &self.state);
         let plan = OperatorExec::new(removal, vec![planned.plan]);
-        Planned { plan, distinct_without_name: distinct || duplicates != Duplicates::None }
+        Planned {
+            plan,
+            distinct_without_name: distinct || duplicates != Duplicates::None,
+        }
     }
 
     /// A scalar argument: literals are folded, others become an input pushed to `others`, which will
@@ -222,7 +259,10 @@ impl<'a> Planner<'a> {
 
     fn binary(&mut self, e: &Binary, place: Place) -> Result<Planned> {
         let scalar = |expr: &Expr| expr.value_type() == ValueType::Scalar;
-        let Some(matching) = e.matching.as_ref().filter(|_| !scalar(&e.lhs) && !scalar(&e.rhs))
+        let Some(matching) = e
+            .matching
+            .as_ref()
+            .filter(|_| !scalar(&e.lhs) && !scalar(&e.rhs))
         else {
             return self.binary_scalar(e, place);
         };
@@ -230,11 +270,18 @@ impl<'a> Planner<'a> {
         let inputs = vec![left.plan, right.plan];
         let (op, state) = (e.op, Arc::clone(&self.state));
         if op.is_set() {
-            let operation = SetOperation { op, matching: matching.clone(), state };
+            let operation = SetOperation {
+                op,
+                matching: matching.clone(),
+                state,
+            };
             let plan = OperatorExec::new(operation, inputs);
             let or = op == super::ast::BinaryOp::Or;
             let distinct_without_name = !or && left.distinct_without_name;
-            return Ok(Planned { plan, distinct_without_name });
+            return Ok(Planned {
+                plan,
+                distinct_without_name,
+            });
         }
         let operation = BinaryVector {
             op,
@@ -245,14 +292,21 @@ impl<'a> Planner<'a> {
         };
         let plan = OperatorExec::new(operation, inputs);
         let distinct_without_name = binary::changes_metric(op) && matching.include.is_empty();
-        Ok(Planned { plan, distinct_without_name })
+        Ok(Planned {
+            plan,
+            distinct_without_name,
+        })
     }
 
     fn binary_scalar(&mut self, e: &Binary, place: Place) -> Result<Planned> {
         let scalar = |expr: &Expr| expr.value_type() == ValueType::Scalar;
         let scalars_only = scalar(&e.lhs) && scalar(&e.rhs);
         let scalar_is_left = scalar(&e.lhs) && !scalars_only;
-        let (vector, other) = if scalar_is_left { (&e.rhs, &e.lhs) } else { (&e.lhs, &e.rhs) };
+        let (vector, other) = if scalar_is_left {
+            (&e.rhs, &e.lhs)
+        } else {
+            (&e.lhs, &e.rhs)
+        };
         let input = self.expr(vector, place)?;
         let mut inputs = Vec::new();
         let scalar = self.scalar(other, place, 1, &mut inputs)?;
@@ -265,7 +319,10 @@ impl<'a> Planner<'a> {
             state: Arc::clone(&self.state),
         };
         inputs.insert(0, input.plan);
-        let planned = Planned { plan: OperatorExec::new(operation, inputs), ..input };
+        let planned = Planned {
+            plan: OperatorExec::new(operation, inputs),
+            ..input
+        };
         let derives = binary::changes_metric(e.op) || e.return_bool;
         if scalars_only || !derives {
             return Ok(planned);

@@ -36,7 +36,11 @@ impl Planner<'_> {
     }
 
     fn lookup(&self, place: Place, at: Option<At>, offset_ms: i64) -> Lookup {
-        Lookup { steps: place.steps, at_ms: self.at(at), offset_ms }
+        Lookup {
+            steps: place.steps,
+            at_ms: self.at(at),
+            offset_ms,
+        }
     }
 
     /// The leaf that reads a selector's series from `start_ms` to `end_ms`.
@@ -46,17 +50,8 @@ impl Planner<'_> {
         start_ms: i64,
         end_ms: i64,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut matchers = Vec::with_capacity(selector.matchers.len());
-        for matcher in &selector.matchers {
-            let op = match matcher.op {
-                ast::MatchOp::Equal => MatchOp::Equal,
-                ast::MatchOp::NotEqual => MatchOp::NotEqual,
-                ast::MatchOp::Regex => MatchOp::Regex,
-                ast::MatchOp::NotRegex => MatchOp::NotRegex,
-            };
-            matchers.push(Matcher::new(&matcher.name, op, &matcher.value)?);
-        }
-        self.scan_matchers(matchers, start_ms, end_ms)
+        let matchers: Result<Vec<Matcher>> = selector.matchers.iter().map(matcher).collect();
+        self.scan_matchers(matchers?, start_ms, end_ms)
     }
 
     pub(super) fn scan_matchers(
@@ -104,13 +99,24 @@ impl Planner<'_> {
         let (first, last) = lookup.bounds();
         let lookback = self.state.lookback_ms;
         let start = first.saturating_sub(lookback).saturating_add(1);
-        let end =
-            if selected == Selected::Smoothed { last.saturating_add(lookback) } else { last };
+        let end = if selected == Selected::Smoothed {
+            last.saturating_add(lookback)
+        } else {
+            last
+        };
         let scan = self.scan(selector, start, end)?;
         let state = Arc::clone(&self.state);
-        let select = InstantSelect { lookup, selected, count_weight: place.count_weight, state };
+        let select = InstantSelect {
+            lookup,
+            selected,
+            count_weight: place.count_weight,
+            state,
+        };
         let plan = OperatorExec::new(select, vec![scan]);
-        Ok(Planned { plan, distinct_without_name: has_one_name(selector) })
+        Ok(Planned {
+            plan,
+            distinct_without_name: has_one_name(selector),
+        })
     }
 
     /// The range vector that is an argument of a function.
@@ -136,7 +142,11 @@ impl Planner<'_> {
             Extension::Smoothed => (lookback, lookback),
         };
         let start = first.saturating_sub(matrix.range_ms).saturating_sub(before);
-        let plan = self.scan(selector, start.saturating_add(1), last.saturating_add(after))?;
+        let plan = self.scan(
+            selector,
+            start.saturating_add(1),
+            last.saturating_add(after),
+        )?;
         Ok(Range {
             plan,
             lookup,
@@ -149,19 +159,25 @@ impl Planner<'_> {
     /// A subquery's inner steps are multiples of its step, whatever the outer steps.
     fn subquery(&mut self, subquery: &Subquery, place: Place) -> Result<Range> {
         let lookup = self.lookup(place, subquery.at, subquery.offset_ms);
-        let step_ms = match subquery.step_ms {
-            0 => self.default_step_ms,
-            step_ms => step_ms,
-        };
+        let step_ms = subquery.step_ms.max(1);
         let (first, last) = lookup.bounds();
         let oldest = first.saturating_sub(subquery.range_ms);
-        let start = oldest.div_euclid(step_ms).saturating_add(1).saturating_mul(step_ms);
+        let start = oldest
+            .div_euclid(step_ms)
+            .saturating_add(1)
+            .saturating_mul(step_ms);
         let limit = usize::try_from(self.state.samples_max).unwrap_or(usize::MAX);
         let steps = Steps::range(start, last, step_ms, limit.min(SUBQUERY_STEPS_MAX))
             .ok_or(PromqlError::TooManySamples)?;
-        let inner = Place { steps, count_weight: 0 };
+        let inner = Place {
+            steps,
+            count_weight: 0,
+        };
         let planned = self.expr(&subquery.expr, inner)?;
-        let samples = SubquerySamples { steps, state: Arc::clone(&self.state) };
+        let samples = SubquerySamples {
+            steps,
+            state: Arc::clone(&self.state),
+        };
         Ok(Range {
             plan: OperatorExec::new(samples, vec![planned.plan]),
             lookup,
@@ -179,7 +195,10 @@ impl Planner<'_> {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let place = match expr {
             // The names of a subquery's series are dealt with where its expression is evaluated.
-            Expr::Subquery(_) => Place { count_weight: 0, ..place },
+            Expr::Subquery(_) => Place {
+                count_weight: 0,
+                ..place
+            },
             _ => place,
         };
         let range = self.range(expr, place)?;
@@ -191,12 +210,25 @@ impl Planner<'_> {
         };
         Ok(Gather::plan(OperatorExec::new(samples, vec![range.plan])))
     }
+}
 
+/// The engine's matcher for one of the language.
+pub(super) fn matcher(m: &ast::LabelMatcher) -> Result<Matcher> {
+    let op = match m.op {
+        ast::MatchOp::Equal => MatchOp::Equal,
+        ast::MatchOp::NotEqual => MatchOp::NotEqual,
+        ast::MatchOp::Regex => MatchOp::Regex,
+        ast::MatchOp::NotRegex => MatchOp::NotRegex,
+    };
+    Ok(Matcher::new(&m.name, op, &m.value)?)
 }
 
 /// Whether all series that can match have the same metric name.
 pub(super) fn has_one_name(selector: &VectorSelector) -> bool {
-    selector.matchers.iter().any(|m| m.name == ast::METRIC_NAME && m.op == ast::MatchOp::Equal)
+    selector
+        .matchers
+        .iter()
+        .any(|m| m.name == ast::METRIC_NAME && m.op == ast::MatchOp::Equal)
 }
 
 /// Whether the expression is a plain selector, perhaps in parentheses.

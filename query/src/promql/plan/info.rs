@@ -1,0 +1,68 @@
+//! The plan of the function `info`.
+
+use std::sync::Arc;
+
+use chronolith_engine::Matcher;
+
+use super::selector::matcher;
+use super::{Place, Planned, Planner};
+use crate::promql::ast::{Call, Expr, METRIC_NAME};
+use crate::promql::exec::OperatorExec;
+use crate::promql::exec::info::Info;
+use crate::promql::exec::instant_select::{InstantSelect, Selected};
+use crate::promql::failure::Result;
+use crate::promql::steps::Lookup;
+
+/// The info metric that is meant if none is named.
+const TARGET_INFO: &str = "target_info";
+
+impl Planner<'_> {
+    pub(super) fn info(&mut self, call: &Call, place: Place) -> Result<Planned> {
+        let base = self.expr(&call.args[0], place)?;
+        let mut matchers = Vec::new();
+        if let Some(Expr::Vector(selector)) = call.args.get(1).map(Expr::unparen) {
+            for m in &selector.matchers {
+                matchers.push(matcher(m)?);
+            }
+        }
+        let (mut name_matchers, data_matchers): (Vec<Matcher>, Vec<Matcher>) =
+            matchers.into_iter().partition(|m| m.name() == METRIC_NAME);
+        let mut selected = data_matchers.clone();
+        if name_matchers.is_empty() {
+            selected.push(Matcher::equal(METRIC_NAME, TARGET_INFO));
+            if call.args.len() < 2 {
+                name_matchers.push(Matcher::equal(METRIC_NAME, TARGET_INFO));
+            }
+        } else {
+            selected.extend(name_matchers.iter().cloned());
+        }
+        let lookup = Lookup {
+            steps: place.steps,
+            at_ms: None,
+            offset_ms: 0,
+        };
+        let (first, last) = lookup.bounds();
+        let start = first
+            .saturating_sub(self.state.lookback_ms)
+            .saturating_add(1);
+        let scan = self.scan_matchers(selected, start, last)?;
+        let select = InstantSelect {
+            lookup,
+            selected: Selected::Time,
+            count_weight: place.count_weight,
+            state: Arc::clone(&self.state),
+        };
+        let info_series = OperatorExec::new(select, vec![scan]);
+        let state = Arc::clone(&self.state);
+        let operator = Info {
+            name_matchers,
+            data_matchers,
+            state,
+        };
+        let plan = OperatorExec::new(operator, vec![base.plan, info_series]);
+        Ok(Planned {
+            plan,
+            distinct_without_name: false,
+        })
+    }
+}
