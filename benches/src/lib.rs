@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Data for the benches, and what they share.
+
+pub mod devops;

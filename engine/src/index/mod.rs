@@ -1,6 +1,8 @@
-//! Finding series and rows: matchers, postings, token filters, trace ids.
+//! Finding series and rows: matchers, postings, words, Bloom filters.
 
+pub mod bloom;
 mod matcher;
 pub mod postings;
+pub mod tokens;
 
 pub use matcher::{MatchOp, Matcher};

@@ -76,8 +76,19 @@ pub const TIMESTAMP_ENTRY_SIZE: usize = 32;
 pub const CHUNK_SAMPLES_MAX: usize = 1 << 16;
 /// Rows a log or span block may hold.
 pub const BLOCK_ROWS_MAX: usize = 1 << 16;
+/// Values that one column of a log or span block may have.
+pub const COLUMN_VALUES_MAX: usize = 1 << 20;
 /// Bytes that one column of a log or span block may decompress to.
 pub const COLUMN_BYTES_MAX: usize = 1 << 28;
+
+/// Rows at which a log or span block is closed.
+pub const BLOCK_ROWS_TARGET: usize = 8192;
+/// Bytes of text (names, bodies, attribute values) at which a log or span block is closed: measured on
+/// logs, larger blocks compress little better and cost more to read for one line.
+pub const BLOCK_TEXT_BYTES_TARGET: usize = 256 << 10;
+
+/// Bits of a trace id's fingerprint.
+pub const TRACE_FINGERPRINT_BITS: u32 = 48;
 
 /// Chunk flag: the values are histograms.
 pub const CHUNK_HISTOGRAMS: u8 = 1;
@@ -131,15 +142,17 @@ pub enum SectionKind {
     Blocks = 17,
     /// Token filters of the blocks.
     TokenFilters = 18,
-    /// Trace ids to blocks.
+    /// Fingerprints of trace ids, ascending.
     TraceIds = 19,
-    /// Names and types of the attribute columns.
-    Attributes = 20,
+    /// For each fingerprint a block that has the trace.
+    TraceBlocks = 20,
+    /// Attribute keys.
+    AttributeKeys = 21,
 }
 
 impl SectionKind {
     /// All kinds.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Meta,
         Self::Data,
         Self::LabelNames,
@@ -159,7 +172,8 @@ impl SectionKind {
         Self::Blocks,
         Self::TokenFilters,
         Self::TraceIds,
-        Self::Attributes,
+        Self::TraceBlocks,
+        Self::AttributeKeys,
     ];
 
     /// From its stored number.
@@ -191,11 +205,14 @@ impl SectionKind {
             Self::Blocks => "blocks",
             Self::TokenFilters => "token filters",
             Self::TraceIds => "trace ids",
-            Self::Attributes => "attributes",
+            Self::TraceBlocks => "trace blocks",
+            Self::AttributeKeys => "attribute keys",
         }
     }
 }
 
+const _: () = assert!(BLOCK_ROWS_TARGET <= BLOCK_ROWS_MAX);
+const _: () = assert!(BLOCK_TEXT_BYTES_TARGET < COLUMN_BYTES_MAX);
 const _: () = assert!(HEADER_CRC_AT + 4 == HEADER_SIZE);
 const _: () = assert!(HEADER_RESERVED_AT + 9 == HEADER_CRC_AT);
 const _: () = assert!(TRAILER_MAGIC_AT + END_MAGIC.len() == TRAILER_SIZE);

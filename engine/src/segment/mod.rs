@@ -13,21 +13,33 @@ mod column;
 mod container;
 mod file;
 pub mod format;
+mod inspect;
 mod interner;
 mod label_index;
 mod meta;
 mod metrics;
 mod packed;
+mod rows;
 mod select;
 mod series_table;
+mod verify;
 mod wire;
 mod write;
 
 pub use container::{FileIdentity, SegmentSink};
 pub use file::{Section, SegmentBytes, SegmentFile};
+pub use inspect::inspect;
 pub use meta::{SegmentMeta, SegmentOrigin};
 pub use metrics::{
     ChunkRef, ChunkStats, DecodeCache, LabelCardinality, MetricBuildOptions, MetricSegmentBuilder,
     MetricSegmentReader, TimestampColumn,
 };
+pub use rows::{
+    BlockRef, LogSegmentBuilder, LogSegmentReader, RowBuildOptions, RowFilter, RowSegmentReader,
+    SpanSegmentBuilder, SpanSegmentReader, StoredLog, StoredSpan, stream_sort_key,
+};
+pub use verify::{Verified, verify};
 pub use write::{FILE_SUFFIX, SegmentFileWriter, file_name, map};
+
+#[cfg(test)]
+mod hostile_tests;

@@ -15,4 +15,4 @@ pub use reader::{LabelCardinality, MetricSegmentReader};
 pub use stats::ChunkStats;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -455,7 +455,7 @@ impl MetricSegmentReader {
             });
         }
         let mut cursor = Cursor::new(&self.file, values, values_at);
-        let mut length = |flag: u8, cursor: &mut Cursor<'_>| match chunk.flags & flag {
+        let length = |flag: u8, cursor: &mut Cursor<'_>| match chunk.flags & flag {
             0 => Ok(None),
             _ => cursor.count("column length").map(Some),
         };

@@ -1,0 +1,402 @@
+//! What reading a log or a span segment has in common: streams, and the choice of blocks.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use roaring::RoaringBitmap;
+
+use crate::error::Result;
+use crate::index::{Matcher, bloom, tokens};
+use crate::model::{Labels, Scope, Signal, Stream, TimeRange, TraceId};
+
+use super::super::file::{SegmentBytes, SegmentFile};
+use super::super::format::SectionKind;
+use super::super::label_index::LabelIndex;
+use super::super::meta::SegmentMeta;
+use super::super::packed::{Packed, PackedArray};
+use super::super::select::Selector;
+use super::super::series_table::SeriesTable;
+use super::super::wire::Cursor;
+use super::attributes::read_shapes;
+use super::blocks::{BlockHead, Blocks};
+use super::builder::trace_fingerprint;
+use super::columns::{Column, ColumnEntry, Field, read_entries};
+
+/// What is wanted of a segment. Times, streams and trace are exact; words only choose blocks.
+#[derive(Clone, Debug)]
+pub struct RowFilter {
+    /// Times of the rows.
+    pub range: TimeRange,
+    /// Rows of the stream table, as [`RowSegmentReader::select_streams`] gives them; `None` for all.
+    pub streams: Option<RoaringBitmap>,
+    /// Words that must all occur in the rows: blocks whose filter lacks one are passed over. What is
+    /// returned may still lack them; the caller tests text itself.
+    pub words: Vec<String>,
+    /// The trace that the rows belong to.
+    pub trace_id: Option<TraceId>,
+}
+
+impl RowFilter {
+    /// All rows of a range.
+    #[must_use]
+    pub fn in_range(range: TimeRange) -> Self {
+        Self {
+            range,
+            streams: None,
+            words: Vec::new(),
+            trace_id: None,
+        }
+    }
+}
+
+/// A block that may have wanted rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockRef {
+    pub(crate) number: usize,
+    pub(crate) head: BlockHead,
+}
+
+impl BlockRef {
+    /// First and last time in the block.
+    #[must_use]
+    pub fn range(&self) -> TimeRange {
+        self.head.range
+    }
+
+    /// Rows in the block.
+    #[must_use]
+    pub fn row_count(&self) -> usize {
+        self.head.rows as usize
+    }
+}
+
+/// An open log or span segment: what both have.
+pub struct RowSegmentReader {
+    file: SegmentFile,
+    meta: SegmentMeta,
+    stream_count: u32,
+    index: LabelIndex,
+    series: SeriesTable,
+    blocks: Blocks,
+    trace_ids: PackedArray,
+    trace_blocks: PackedArray,
+    attribute_keys: Vec<String>,
+}
+
+impl fmt::Debug for RowSegmentReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowSegmentReader")
+            .field("file", &self.file)
+            .field("meta", &self.meta)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The parsed details of one block.
+pub(crate) struct BlockDetails {
+    pub(crate) entries: Vec<ColumnEntry>,
+    /// Shapes of each kind of attribute set, in the order written.
+    pub(crate) shapes: Vec<Vec<Vec<(u32, super::columns::ValueKind)>>>,
+}
+
+impl BlockDetails {
+    /// Decodes a column; one that the block lacks reads as zeros or empty.
+    pub(crate) fn column(&self, file: &SegmentFile, field: Field) -> Result<Column> {
+        match self.entries.iter().find(|entry| entry.field == field) {
+            Some(entry) => Column::decode(file, entry),
+            None => Ok(Column::Nulls),
+        }
+    }
+}
+
+impl RowSegmentReader {
+    /// Opens a segment of `signal`.
+    pub(crate) fn open(
+        bytes: SegmentBytes,
+        path: impl Into<PathBuf>,
+        signal: Signal,
+    ) -> Result<Self> {
+        let file = SegmentFile::open(bytes, path)?;
+        if file.signal() != signal {
+            let expected = format!("a segment of {}", signal.as_str());
+            return Err(file.corrupt(0, &expected, file.signal().as_str()));
+        }
+        let meta = SegmentMeta::read(&file)?;
+        // Bounded by u32 when the meta section was read.
+        let stream_count = meta.series_count as u32;
+        let trace_ids = PackedArray::open(&file, SectionKind::TraceIds)?;
+        let trace_blocks = PackedArray::open(&file, SectionKind::TraceBlocks)?;
+        if trace_ids.len() != trace_blocks.len() {
+            return Err(file.corrupt(
+                file.section(SectionKind::TraceBlocks).offset,
+                &format!("{} blocks of traces", trace_ids.len()),
+                &trace_blocks.len().to_string(),
+            ));
+        }
+        let mut cursor = file.cursor(SectionKind::AttributeKeys)?;
+        let mut attribute_keys = Vec::new();
+        if cursor.remaining() > 0 {
+            for _ in 0..cursor.count("attribute key count")? {
+                attribute_keys.push(cursor.str()?.to_owned());
+            }
+            cursor.finish()?;
+        }
+        Ok(Self {
+            index: LabelIndex::open(&file, stream_count)?,
+            series: SeriesTable::open(&file, stream_count)?,
+            blocks: Blocks::open(&file, stream_count)?,
+            stream_count,
+            trace_ids,
+            trace_blocks,
+            attribute_keys,
+            meta,
+            file,
+        })
+    }
+
+    /// What the segment says about itself.
+    #[must_use]
+    pub fn meta(&self) -> &SegmentMeta {
+        &self.meta
+    }
+
+    /// The file below.
+    #[must_use]
+    pub fn file(&self) -> &SegmentFile {
+        &self.file
+    }
+
+    /// How many streams there are. They are numbered in order of labels, then resource and scope.
+    #[must_use]
+    pub fn stream_count(&self) -> u32 {
+        self.stream_count
+    }
+
+    /// Keys of the attributes that occur in the segment, in order of first occurrence.
+    #[must_use]
+    pub fn attribute_keys(&self) -> &[String] {
+        &self.attribute_keys
+    }
+
+    /// The streams whose labels pass all matchers.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn select_streams(&self, matchers: &[Matcher]) -> Result<RoaringBitmap> {
+        Selector {
+            file: &self.file,
+            index: &self.index,
+            series: &self.series,
+            row_count: self.stream_count,
+        }
+        .select(matchers)
+    }
+
+    /// The labels of a stream.
+    ///
+    /// # Errors
+    /// Damage, or a stream that does not exist.
+    pub fn stream_labels(&self, stream: u32) -> Result<Labels> {
+        self.series.labels(&self.file, &self.index, stream)
+    }
+
+    /// A stream with labels, resource and scope.
+    ///
+    /// # Errors
+    /// Damage, or a stream that does not exist.
+    pub fn stream(&self, stream: u32) -> Result<Stream> {
+        let labels = self.stream_labels(stream)?;
+        let mut cursor = self.file.cursor(SectionKind::Streams)?;
+        let ends = Packed::read(&mut cursor, self.stream_count as usize)?;
+        let base = cursor.offset();
+        let records = cursor.rest();
+        let start = match stream {
+            0 => 0,
+            _ => ends.get(stream as usize - 1),
+        };
+        let end = ends.get(stream as usize);
+        let record = usize::try_from(start)
+            .ok()
+            .zip(usize::try_from(end).ok())
+            .and_then(|(start, end)| records.get(start..end));
+        let Some(record) = record else {
+            return Err(cursor.corrupt("a stream's record inside its section", "one outside"));
+        };
+        let mut cursor = Cursor::new(&self.file, record, base + start);
+        let resource = cursor.attributes()?;
+        let scope = Scope {
+            name: cursor.str()?.to_owned(),
+            version: cursor.str()?.to_owned(),
+            attributes: cursor.attributes()?,
+        };
+        cursor.finish()?;
+        Ok(Stream {
+            labels,
+            resource,
+            scope,
+        })
+    }
+
+    /// Stream label names, ascending.
+    #[must_use]
+    pub fn label_names(&self) -> Vec<String> {
+        (0..self.index.label_count())
+            .map(|label| self.index.label_name(label).to_owned())
+            .collect()
+    }
+
+    /// Values of a stream label, ascending.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn label_values(&self, name: &str) -> Result<Vec<String>> {
+        let Some(label) = self.index.label(name) else {
+            return Ok(Vec::new());
+        };
+        (0..self.index.value_count(label))
+            .map(|rank| Ok(self.index.value(&self.file, label, rank)?.to_owned()))
+            .collect()
+    }
+
+    /// The blocks that may have wanted rows, in order. Looks at the directory, the word filters and the
+    /// trace index only: a segment that has nothing of it is passed over without touching its rows.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn blocks(&self, filter: &RowFilter) -> Result<Vec<BlockRef>> {
+        let with_trace = match &filter.trace_id {
+            Some(id) => Some(self.blocks_of_trace(id)?),
+            None => None,
+        };
+        let words: Vec<u64> = filter
+            .words
+            .iter()
+            .map(|word| bloom::hash(&tokens::fold_word(word)))
+            .collect();
+        let mut chosen = Vec::new();
+        for (number, head) in self.blocks.heads().enumerate() {
+            let streams = head.first_stream..=head.last_stream;
+            if !head.range.overlaps(filter.range)
+                || with_trace
+                    .as_ref()
+                    .is_some_and(|b| !b.contains(number as u32))
+                || filter
+                    .streams
+                    .as_ref()
+                    .is_some_and(|s| s.range_cardinality(streams.clone()) == 0)
+            {
+                continue;
+            }
+            if !words.is_empty() && !self.may_have_words(head, &words)? {
+                continue;
+            }
+            chosen.push(BlockRef {
+                number,
+                head: *head,
+            });
+        }
+        Ok(chosen)
+    }
+
+    fn may_have_words(&self, head: &BlockHead, words: &[u64]) -> Result<bool> {
+        let section = self.file.section(SectionKind::TokenFilters);
+        let length = head.filter_length as usize;
+        let bits = self.file.get_in(section, head.filter_offset, length)?;
+        Ok(words.iter().all(|word| bloom::may_contain(bits, *word)))
+    }
+
+    /// Whether the segment may have rows of a trace; `false` is certain.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn may_have_trace(&self, id: &TraceId) -> Result<bool> {
+        Ok(!self.blocks_of_trace(id)?.is_empty())
+    }
+
+    fn blocks_of_trace(&self, id: &TraceId) -> Result<RoaringBitmap> {
+        let wanted = trace_fingerprint(id);
+        let (mut low, mut high) = (0, self.trace_ids.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.trace_ids.get(&self.file, middle)? < wanted {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        let mut blocks = RoaringBitmap::new();
+        while low < self.trace_ids.len() && self.trace_ids.get(&self.file, low)? == wanted {
+            let block = self.trace_blocks.get(&self.file, low)?;
+            blocks.insert(u32::try_from(block).unwrap_or(u32::MAX));
+            low += 1;
+        }
+        Ok(blocks)
+    }
+
+    /// Parses the details of a block that has `shape_sets` kinds of attribute sets; with 0, only the
+    /// column entries.
+    pub(crate) fn details(&self, block: &BlockRef, shape_sets: usize) -> Result<BlockDetails> {
+        let data = self.file.section(SectionKind::Data);
+        let mut cursor = self.blocks.details(&self.file, block.number)?;
+        let entries = read_entries(&mut cursor, data.offset + block.head.offset)?;
+        let mut shapes = Vec::new();
+        for _ in 0..shape_sets {
+            shapes.push(read_shapes(&mut cursor)?);
+        }
+        if shape_sets > 0 {
+            cursor.finish()?;
+        }
+        Ok(BlockDetails { entries, shapes })
+    }
+
+    /// The rows of a block that pass the filter: row number, stream, time.
+    pub(crate) fn chosen_rows(
+        &self,
+        block: &BlockRef,
+        details: &BlockDetails,
+        filter: &RowFilter,
+    ) -> Result<Vec<(usize, u32, i64)>> {
+        let streams = details.column(&self.file, Field::Stream)?;
+        let times = details.column(&self.file, Field::Time)?;
+        let traces = match filter.trace_id {
+            Some(_) => details.column(&self.file, Field::TraceId)?,
+            None => Column::Nulls,
+        };
+        let mut chosen = Vec::new();
+        for row in 0..block.row_count() {
+            let time = times.int(row);
+            let number = streams.int(row);
+            let Some(stream) = u32::try_from(number)
+                .ok()
+                .filter(|s| *s < self.stream_count)
+            else {
+                let data = self.file.section(SectionKind::Data);
+                return Err(self.file.corrupt(
+                    data.offset + block.head.offset,
+                    &format!("a stream below {}", self.stream_count),
+                    &number.to_string(),
+                ));
+            };
+            let wanted = filter.range.start.0 <= time
+                && time <= filter.range.end.0
+                && filter.streams.as_ref().is_none_or(|s| s.contains(stream))
+                && filter.trace_id.is_none_or(|id| traces.bytes(row) == id.0);
+            if wanted {
+                chosen.push((row, stream, time));
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// All blocks, for verify and inspect.
+    pub(crate) fn all_blocks(&self) -> Vec<BlockRef> {
+        self.blocks
+            .heads()
+            .enumerate()
+            .map(|(number, head)| BlockRef {
+                number,
+                head: *head,
+            })
+            .collect()
+    }
+}

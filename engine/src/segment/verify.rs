@@ -1,0 +1,193 @@
+//! Reads everything there is in a segment: checksums, cross-references, and the decoded content.
+
+use std::path::PathBuf;
+
+use roaring::RoaringBitmap;
+
+use crate::error::Result;
+use crate::index::Matcher;
+use crate::model::{Labels, SampleColumns, Signal, TimeRange};
+
+use super::file::{SegmentBytes, SegmentFile};
+use super::format::SectionKind;
+use super::metrics::{DecodeCache, MetricSegmentReader};
+use super::rows::{LogSegmentReader, RowFilter, RowSegmentReader, SpanSegmentReader};
+
+/// What a verification went through.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Verified {
+    /// Series or streams.
+    pub series: u64,
+    /// Samples, records or spans, all decoded.
+    pub rows: u64,
+    /// Chunks or blocks.
+    pub chunks: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
+/// Checks a segment file of any signal: every page's checksum, the order of its rows, that the index
+/// finds each row by each of its labels, that every value decodes, and that the totals are those that
+/// the file states.
+///
+/// # Errors
+/// The first thing wrong, with its place in the file.
+pub fn verify(bytes: SegmentBytes, path: impl Into<PathBuf>) -> Result<Verified> {
+    let path = path.into();
+    let file = SegmentFile::open(SegmentBytes::clone(&bytes), &path)?;
+    file.check_all_pages()?;
+    let verified = match file.signal() {
+        Signal::Metrics => verify_metrics(&MetricSegmentReader::open(bytes, path)?)?,
+        Signal::Logs => {
+            let reader = LogSegmentReader::open(bytes, path)?;
+            let rows = |filter: &RowFilter| reader.scan(filter).map(|rows| rows.len() as u64);
+            verify_rows(&reader, rows)?
+        }
+        Signal::Spans => {
+            let reader = SpanSegmentReader::open(bytes, path)?;
+            let rows = |filter: &RowFilter| reader.scan(filter).map(|rows| rows.len() as u64);
+            verify_rows(&reader, rows)?
+        }
+    };
+    Ok(Verified {
+        bytes: file.identity().length,
+        ..verified
+    })
+}
+
+fn require(
+    file: &SegmentFile,
+    kind: SectionKind,
+    expected: u64,
+    found: u64,
+    what: &str,
+) -> Result<()> {
+    if expected == found {
+        return Ok(());
+    }
+    Err(file.corrupt(
+        file.section(kind).offset,
+        &format!("{expected} {what}"),
+        &found.to_string(),
+    ))
+}
+
+fn verify_metrics(reader: &MetricSegmentReader) -> Result<Verified> {
+    let file = reader.file();
+    let mut verified = Verified::default();
+    let mut cache = DecodeCache::new();
+    let mut samples = SampleColumns::default();
+    let mut before: Option<Labels> = None;
+    for row in 0..reader.row_count() {
+        let labels = reader.labels(row)?;
+        if before.as_ref().is_some_and(|before| *before >= labels) {
+            return Err(file.corrupt(
+                file.section(SectionKind::Series).offset,
+                "series in ascending order",
+                &format!("{labels} in row {row}"),
+            ));
+        }
+        for label in &labels {
+            let matcher = Matcher::equal(label.name, label.value);
+            if !reader.select(&[matcher], TimeRange::ALL)?.contains(row)
+                && reader.meta().row_count > 0
+            {
+                return Err(file.corrupt(
+                    file.section(SectionKind::Postings).offset,
+                    &format!(
+                        "row {row} in the postings of {}={:?}",
+                        label.name, label.value
+                    ),
+                    "others",
+                ));
+            }
+        }
+        samples.clear();
+        reader.read(row, TimeRange::ALL, &mut cache, &mut samples)?;
+        let ascending = samples.timestamps.windows(2).all(|w| w[0] < w[1])
+            && samples.histograms.windows(2).all(|w| w[0].time < w[1].time);
+        let range = reader.meta().range;
+        let inside = samples
+            .timestamps
+            .iter()
+            .all(|t| range.start.0 <= *t && *t <= range.end.0);
+        if !ascending || !inside {
+            return Err(file.corrupt(
+                file.section(SectionKind::Chunks).offset,
+                "samples in ascending order, inside the segment's range",
+                &format!("others in row {row}"),
+            ));
+        }
+        verified.rows += samples.len() as u64;
+        for chunk in reader.chunks(row, TimeRange::ALL)? {
+            reader.chunk_stats(&chunk)?;
+            reader.arrivals(&chunk)?;
+            verified.chunks += 1;
+        }
+        reader.exemplars(row, TimeRange::ALL)?;
+        before = Some(labels);
+    }
+    reader.metadata()?;
+    verified.series = u64::from(reader.row_count());
+    let meta = reader.meta();
+    require(
+        file,
+        SectionKind::Chunks,
+        meta.row_count,
+        verified.rows,
+        "samples",
+    )?;
+    require(
+        file,
+        SectionKind::Chunks,
+        meta.chunk_count,
+        verified.chunks,
+        "chunks",
+    )?;
+    Ok(verified)
+}
+
+fn verify_rows(
+    reader: &RowSegmentReader,
+    mut rows: impl FnMut(&RowFilter) -> Result<u64>,
+) -> Result<Verified> {
+    let file = reader.file();
+    let mut found = RoaringBitmap::new();
+    for stream in 0..reader.stream_count() {
+        let labels = reader.stream(stream)?.labels;
+        let matchers: Vec<Matcher> = labels
+            .iter()
+            .map(|label| Matcher::equal(label.name, label.value))
+            .collect();
+        if !reader.select_streams(&matchers)?.contains(stream) {
+            return Err(file.corrupt(
+                file.section(SectionKind::Postings).offset,
+                &format!("stream {stream} in the postings of its labels"),
+                "others",
+            ));
+        }
+        found.insert(stream);
+    }
+    let verified = Verified {
+        series: found.len(),
+        rows: rows(&RowFilter::in_range(TimeRange::ALL))?,
+        chunks: reader.all_blocks().len() as u64,
+        bytes: 0,
+    };
+    let meta = reader.meta();
+    require(
+        file,
+        SectionKind::Blocks,
+        meta.row_count,
+        verified.rows,
+        "rows",
+    )?;
+    require(
+        file,
+        SectionKind::Blocks,
+        meta.chunk_count,
+        verified.chunks,
+        "blocks",
+    )?;
+    Ok(verified)
+}
