@@ -1,9 +1,11 @@
 //! The codecs, with errors that name file and offset.
 
-use crate::codec::{CodecError, floats, integers, timestamps};
+use crate::codec::{CodecError, floats, histograms, integers, timestamps};
 use crate::error::{EngineError, Result};
+use crate::model::Histogram;
 
 use super::file::SegmentFile;
+use super::format::HISTOGRAM_BUCKETS_MAX;
 
 /// A codec's error about the block at `offset` of `file`.
 #[cold]
@@ -43,4 +45,17 @@ pub(crate) fn decode_timestamps(
     out: &mut Vec<i64>,
 ) -> Result<()> {
     timestamps::decode(block, count, out).map_err(|e| bad_block(file, offset, &e))
+}
+
+/// The `count` histograms of a block.
+pub(crate) fn decode_histograms(
+    file: &SegmentFile,
+    offset: u64,
+    block: &[u8],
+    count: usize,
+) -> Result<Vec<Histogram>> {
+    let mut decoded = Vec::new();
+    histograms::decode(block, count, HISTOGRAM_BUCKETS_MAX, &mut decoded)
+        .map_err(|e| bad_block(file, offset, &e))?;
+    Ok(decoded)
 }

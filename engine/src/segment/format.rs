@@ -74,6 +74,8 @@ pub const TIMESTAMP_ENTRY_SIZE: usize = 32;
 
 /// Samples a chunk may hold; a reader refuses more, which bounds every allocation.
 pub const CHUNK_SAMPLES_MAX: usize = 1 << 16;
+/// Populations that the histograms of one chunk may have together.
+pub const HISTOGRAM_BUCKETS_MAX: usize = 1 << 24;
 /// Rows a log or span block may hold.
 pub const BLOCK_ROWS_MAX: usize = 1 << 16;
 /// Values that one column of a log or span block may have.

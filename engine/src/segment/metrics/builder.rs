@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::codec::{EncodeEffort, floats, integers, timestamps};
+use crate::codec::{EncodeEffort, floats, histograms, integers, timestamps};
 use crate::error::{EngineError, Result};
-use crate::model::{Exemplar, HistogramSample, Labels, Metadata, SampleColumns, Signal};
+use crate::model::{Exemplar, Histogram, HistogramSample, Labels, Metadata, SampleColumns, Signal};
 
 use super::super::container::{ContainerWriter, FileIdentity, SegmentSink};
 use super::super::format::{
@@ -22,7 +22,7 @@ use super::directory::{
     ChunkRef, DirectoryBuilder, NewChunk, TimestampColumn, put_timestamp_entry,
 };
 use super::reader::MetricSegmentReader;
-use super::{histograms, stats};
+use super::stats;
 
 /// How a segment is built.
 #[derive(Clone, Copy, Debug)]
@@ -239,7 +239,8 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
             starts.extend(samples.iter().map(|s| s.start_time.map_or(0, |t| t.0)));
         }
         let flags = self.begin_chunk(&starts, arrivals) | CHUNK_HISTOGRAMS;
-        histograms::encode(samples, self.options.effort, &mut self.scratch.chunk);
+        let plain: Vec<Histogram> = samples.iter().map(|s| (*s.histogram).clone()).collect();
+        histograms::encode(&plain, self.options.effort, &mut self.scratch.chunk);
         let mut times = std::mem::take(&mut self.scratch.times);
         times.clear();
         times.extend(samples.iter().map(|s| s.time.0));

@@ -4,7 +4,6 @@ mod annotations;
 mod builder;
 mod cache;
 mod directory;
-mod histograms;
 mod reader;
 mod stats;
 

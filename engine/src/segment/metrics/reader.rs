@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
@@ -25,7 +26,6 @@ use super::super::wire::Cursor;
 use super::annotations::{read_exemplars, read_metadata};
 use super::cache::{self, DecodeCache};
 use super::directory::{ChunkDirectory, ChunkRef};
-use super::histograms;
 use super::stats::{self, ChunkStats};
 
 /// An open metrics segment. Shared by any number of readers.
@@ -341,12 +341,17 @@ impl MetricSegmentReader {
             column::decode_integers(&self.file, at, block, chunk.count(), &mut starts)?;
         }
         if chunk.flags & CHUNK_HISTOGRAMS != 0 {
-            let all = histograms::decode(&self.file, parts.values_at, parts.values, chunk.count())?;
+            let all = column::decode_histograms(
+                &self.file,
+                parts.values_at,
+                parts.values,
+                chunk.count(),
+            )?;
             for (at, histogram) in all.into_iter().enumerate().take(to).skip(from) {
                 let start = starts.get(at).copied().filter(|start| *start != 0);
                 out.histograms.push(HistogramSample {
                     time: TimestampNs(times[at]),
-                    histogram,
+                    histogram: Arc::new(histogram),
                     start_time: start.map(TimestampNs),
                 });
             }
