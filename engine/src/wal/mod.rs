@@ -30,3 +30,6 @@ pub use replay::{
 };
 pub use stats::{LatencyHistogram, LatencySummary, WalStats};
 pub use writer::{Applier, Logged, Wal, WalOptions};
+
+#[cfg(test)]
+mod tests;
