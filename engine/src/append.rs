@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+
 use crate::context::RequestContext;
 use crate::error::{EngineError, Result};
-use crate::head::series_data::{Sample, SampleValue};
 use crate::head::tenant::Tenant;
 use crate::limits;
 use crate::model::{
@@ -12,6 +13,7 @@ use crate::model::{
     TimestampNs,
 };
 use crate::store::Store;
+use crate::wal::{HistogramRow, LogEntry, Record, SpanEntry};
 
 pub use crate::head::series_table::RawSeriesKey;
 
@@ -25,16 +27,6 @@ pub struct Committed {
     pub generation: Generation,
 }
 
-/// The rows of one request.
-#[derive(Debug, Default)]
-pub(crate) struct AppendRows {
-    pub(crate) samples: Vec<(SeriesRef, Sample)>,
-    pub(crate) exemplars: Vec<(SeriesRef, Exemplar)>,
-    pub(crate) metadata: Vec<(String, Metadata)>,
-    pub(crate) logs: Vec<(Arc<Stream>, Arc<LogRecord>)>,
-    pub(crate) spans: Vec<(Arc<Stream>, Arc<Span>)>,
-}
-
 /// Collects the rows of one request and stores all of them or none.
 ///
 /// Series references stay valid while the session is open. Dropped without [`Append::commit`] or
@@ -43,17 +35,28 @@ pub(crate) struct AppendRows {
 pub struct Append<'a> {
     store: &'a Store,
     tenant: Arc<Tenant>,
-    rows: AppendRows,
+    record: Record,
+    /// Series that were looked up stay valid while this is held.
+    token: Arc<()>,
+    /// Index of each stream of this session in the record, by address.
+    streams: HashMap<usize, u32>,
 }
 
 impl<'a> Append<'a> {
     pub(crate) fn new(store: &'a Store, context: &RequestContext) -> Result<Self> {
         context.check()?;
         store.inner.check_writable()?;
+        let record = Record {
+            tenant: context.tenant.clone(),
+            arrival: store.inner.now(),
+            ..Record::default()
+        };
         Ok(Self {
             store,
             tenant: store.inner.tenant_or_insert(&context.tenant),
-            rows: AppendRows::default(),
+            record,
+            token: Arc::clone(&store.inner.sessions.read()),
+            streams: HashMap::new(),
         })
     }
 
@@ -90,7 +93,13 @@ impl<'a> Append<'a> {
 
     /// Adds a float sample.
     pub fn sample(&mut self, series: SeriesRef, time: TimestampNs, value: f64) {
-        self.push(series, time, None, SampleValue::Float(value));
+        let samples = &mut self.record.samples;
+        samples.series.push(series);
+        samples.times.push(time.0);
+        samples.values.push(value);
+        if !samples.starts.is_empty() {
+            samples.starts.push(0);
+        }
     }
 
     /// Adds a float sample of a counter that is known to have begun at `start`.
@@ -101,10 +110,15 @@ impl<'a> Append<'a> {
         start: TimestampNs,
         value: f64,
     ) {
-        self.push(series, time, Some(start), SampleValue::Float(value));
+        let samples = &mut self.record.samples;
+        samples.starts.resize(samples.values.len(), 0);
+        samples.series.push(series);
+        samples.times.push(time.0);
+        samples.values.push(value);
+        samples.starts.push(start.0);
     }
 
-    /// Adds a native histogram.
+    /// Adds a native histogram. In one request it arrives after all float samples.
     pub fn histogram(
         &mut self,
         series: SeriesRef,
@@ -112,53 +126,59 @@ impl<'a> Append<'a> {
         start: Option<TimestampNs>,
         histogram: Arc<Histogram>,
     ) {
-        self.push(series, time, start, SampleValue::Histogram(histogram));
-    }
-
-    fn push(
-        &mut self,
-        series: SeriesRef,
-        time: TimestampNs,
-        start: Option<TimestampNs>,
-        value: SampleValue,
-    ) {
-        let start = start.map_or(0, |s| s.0);
-        self.rows.samples.push((
+        self.record.histograms.push(HistogramRow {
             series,
-            Sample {
-                time: time.0,
-                start,
-                value,
-            },
-        ));
+            time,
+            start,
+            histogram,
+        });
     }
 
     /// Adds an exemplar of a series.
     pub fn exemplar(&mut self, series: SeriesRef, exemplar: Exemplar) {
-        self.rows.exemplars.push((series, exemplar));
+        self.record.exemplars.push((series, exemplar));
     }
 
     /// Adds metadata of a metric name; what is known already costs nothing.
     pub fn metadata(&mut self, metric: &str, metadata: Metadata) {
         if !self.tenant.knows_metadata(metric, &metadata) {
-            self.rows.metadata.push((metric.to_owned(), metadata));
+            self.record.metadata.push((metric.to_owned(), metadata));
         }
     }
 
     /// Adds a log record.
     pub fn log(&mut self, stream: &Arc<Stream>, record: LogRecord) {
-        self.rows.logs.push((Arc::clone(stream), Arc::new(record)));
+        let stream = self.stream_index(stream);
+        self.record.logs.push(LogEntry {
+            stream,
+            record: Arc::new(record),
+        });
     }
 
     /// Adds a span.
     pub fn span(&mut self, stream: &Arc<Stream>, span: Span) {
-        self.rows.spans.push((Arc::clone(stream), Arc::new(span)));
+        let stream = self.stream_index(stream);
+        self.record.spans.push(SpanEntry {
+            stream,
+            span: Arc::new(span),
+        });
+    }
+
+    fn stream_index(&mut self, stream: &Arc<Stream>) -> u32 {
+        // The record keeps the stream alive, so its address is not used again meanwhile.
+        *self
+            .streams
+            .entry(Arc::as_ptr(stream) as usize)
+            .or_insert_with(|| {
+                self.record.streams.push(Arc::clone(stream));
+                self.record.streams.len() as u32 - 1
+            })
     }
 
     /// How many samples, log records and spans were added.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.rows.samples.len() + self.rows.logs.len() + self.rows.spans.len()
+        self.record.rows()
     }
 
     /// Blocks until all rows are durable (as [`crate::StoreOptions::sync`] has it) and visible.
@@ -167,17 +187,21 @@ impl<'a> Append<'a> {
     /// [`EngineError::Unavailable`] when the store is out of memory or disk (nothing is stored; try
     /// again later), [`EngineError::Poisoned`] after a failed sync.
     pub fn commit(self) -> Result<Committed> {
-        let count = self.rows();
-        self.store.inner.commit(&self.tenant, self.rows)?;
-        Ok(Committed {
-            rows: count,
-            generation: self.store.generation(),
-        })
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        self.submit(move |result| {
+            // The receiver waits below; it cannot be gone.
+            let _ = sender.send(result);
+        });
+        receiver
+            .recv()
+            .unwrap_or_else(|_| Err(EngineError::Unavailable("the store was closed".into())))
     }
 
-    /// The same without blocking: `done` is called from a thread of the engine.
+    /// The same without blocking: `done` is called from an engine thread.
     pub fn submit(self, done: impl FnOnce(Result<Committed>) + Send + 'static) {
-        done(self.commit());
+        self.store
+            .inner
+            .submit(self.record, self.token, Box::new(done));
     }
 }
 

@@ -26,6 +26,7 @@
 
 pub mod append;
 pub mod codec;
+mod compaction;
 pub mod context;
 pub mod error;
 mod head;
@@ -47,6 +48,7 @@ pub use context::{CancelToken, RequestContext, TenantId};
 pub use error::{Corruption, EngineError, Result};
 pub use index::{MatchOp, Matcher};
 pub use model::{Generation, SegmentId, Signal};
-pub use options::{StoreOptions, SyncMode};
+pub use options::{Clock, StoreOptions, SyncMode};
 pub use scan::{LogScan, MetricScan, ScanRequest, SpanScan};
-pub use store::{CardinalityStats, SegmentInfo, StateDocument, Store, StoreStats};
+pub use state::StateDocument;
+pub use store::{CardinalityStats, SegmentInfo, Store, StoreStats};

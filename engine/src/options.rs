@@ -1,6 +1,44 @@
 //! How a store is opened: every setting with its unit, its default and what it trades.
 
-use std::time::Duration;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::model::TimestampNs;
+
+/// Where the store takes the time from: arrival times, ages of the head, retention.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> TimestampNs + Send + Sync>);
+
+impl Clock {
+    /// The system's clock.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::new(|| {
+            let since = SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .unwrap_or_default();
+            TimestampNs(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+        })
+    }
+
+    /// Any clock: tests turn it by hand.
+    pub fn new(now: impl Fn() -> TimestampNs + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The time now.
+    #[must_use]
+    pub fn now(&self) -> TimestampNs {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Clock({})", self.now().0)
+    }
+}
 
 /// When a commit counts as durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,11 +77,13 @@ pub struct StoreOptions {
     pub retention: Option<Duration>,
     /// Bytes of segments above which the oldest days are dropped; 0 for no limit. Default: 0.
     pub retention_bytes: u64,
-    /// Exemplars kept per tenant; the oldest give way. Default: 100,000.
-    pub exemplars_per_tenant_max: usize,
+    /// Exemplars held between two seals, of all tenants; more are dropped. Default: 100,000.
+    pub exemplars_max: usize,
     /// Whether threads seal and compact in the background. Off, only `flush` and `compact` do.
     /// Default: on.
     pub background: bool,
+    /// The clock. Default: the system's.
+    pub clock: Clock,
 }
 
 impl Default for StoreOptions {
@@ -58,8 +98,9 @@ impl Default for StoreOptions {
             seal_log_bytes: 512 << 20,
             retention: None,
             retention_bytes: 0,
-            exemplars_per_tenant_max: 100_000,
+            exemplars_max: 100_000,
             background: true,
+            clock: Clock::system(),
         }
     }
 }

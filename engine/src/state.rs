@@ -248,6 +248,14 @@ impl StateStore {
         })
     }
 
+    /// Takes over the documents of another store: a reader read them anew.
+    pub(crate) fn replace_by(&self, other: Self) {
+        let mut documents = self.documents.lock();
+        let fresh = other.documents.into_inner();
+        documents.by_name = fresh.by_name;
+        documents.version_last = documents.version_last.max(fresh.version_last);
+    }
+
     /// Takes over a change that the log holds. One that is older than what is there is passed over.
     pub fn apply(&self, tenant: &TenantId, op: &StateOp) {
         let name = (

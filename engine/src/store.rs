@@ -3,29 +3,43 @@
 //! [`Store`] is a cheap handle; what it does lies in `store/inner.rs` (shared state, commits) and in
 //! the modules that it calls: [`crate::append`], [`crate::scan`].
 
+mod commit;
+mod engine;
 pub(crate) mod inner;
-mod state;
+mod maintain;
+mod open;
+mod read_only;
+pub(crate) mod row_kind;
+pub(crate) mod segments;
 mod stats;
+pub(crate) mod view;
+mod worker;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::append::{Append, RawSeriesKey};
+use crate::compaction::plan::Eagerness;
 use crate::context::{RequestContext, TenantId};
 use crate::error::Result;
 use crate::index::Matcher;
+use crate::io::{Disk, Memory, SharedFileSystem};
 use crate::model::{Exemplar, Generation, Labels, Metadata, Signal, TimeRange};
 use crate::options::StoreOptions;
 use crate::scan::{LogScan, MetricScan, ScanRequest, SpanScan, listing};
-use inner::Inner;
+use crate::state::StateDocument;
+use engine::Engine;
 
-pub use state::StateDocument;
 pub use stats::{CardinalityStats, SegmentInfo, StoreStats};
+
+/// Where the files of a store without files seem to lie.
+const MEMORY_DIR: &str = "/memory";
 
 /// A handle on an open store; clones share it.
 #[derive(Clone)]
 pub struct Store {
-    pub(crate) inner: Arc<Inner>,
+    pub(crate) inner: Arc<Engine>,
 }
 
 impl std::fmt::Debug for Store {
@@ -42,9 +56,59 @@ impl Store {
     /// # Errors
     /// Options that contradict each other.
     pub fn in_memory(options: StoreOptions) -> Result<Self> {
-        Ok(Self {
-            inner: Arc::new(Inner::new(options)),
-        })
+        let fs: SharedFileSystem = Arc::new(Memory::new());
+        Engine::open(fs, Path::new(MEMORY_DIR), options).map(|inner| Self { inner })
+    }
+
+    /// Opens the store in `dir`, or makes one: takes the directory's lock, reads the log back and
+    /// starts the background threads.
+    ///
+    /// # Errors
+    /// [`crate::EngineError::Locked`] when another process has it, [`crate::EngineError::Corruption`]
+    /// naming a file that is damaged or missing, what the file system refuses.
+    pub fn open(dir: impl AsRef<Path>, options: StoreOptions) -> Result<Self> {
+        Self::open_on(Arc::new(Disk), dir, options)
+    }
+
+    /// Opens the store in `dir` for reading while another process may be writing it: no lock is
+    /// taken, appends are refused, [`Store::refresh`] shows what was written since.
+    ///
+    /// # Errors
+    /// No store there, damage, what the file system refuses.
+    pub fn open_read_only(dir: impl AsRef<Path>, options: StoreOptions) -> Result<Self> {
+        Self::open_read_only_on(Arc::new(Disk), dir, options)
+    }
+
+    /// The same on another file system than the disk.
+    ///
+    /// # Errors
+    /// As [`Store::open_read_only`].
+    pub fn open_read_only_on(
+        fs: SharedFileSystem,
+        dir: impl AsRef<Path>,
+        options: StoreOptions,
+    ) -> Result<Self> {
+        Engine::open_read_only(fs, dir.as_ref(), options).map(|inner| Self { inner })
+    }
+
+    /// Takes notice of what another process wrote since. Nothing to do for a store that writes.
+    ///
+    /// # Errors
+    /// As [`Store::open_read_only`].
+    pub fn refresh(&self) -> Result<()> {
+        self.inner.refresh()
+    }
+
+    /// Opens or makes a store on another file system than the disk: tests with power cuts and faults.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_on(
+        fs: SharedFileSystem,
+        dir: impl AsRef<Path>,
+        options: StoreOptions,
+    ) -> Result<Self> {
+        Engine::open(fs, dir.as_ref(), options).map(|inner| Self { inner })
     }
 
     /// Begins one request: its rows are stored together or not at all.
@@ -166,13 +230,7 @@ impl Store {
         matchers: &[Matcher],
         range: TimeRange,
     ) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
-        context.check()?;
-        let Some(tenant) = self.inner.tenant(&context.tenant) else {
-            return Ok(Vec::new());
-        };
-        let matchers = crate::scan::metric_scan::all_matchers(context, matchers);
-        let found = tenant.exemplars.lock().select(&matchers, range);
-        Ok(found)
+        listing::exemplars(&self.inner, context, matchers, range)
     }
 
     /// Deletes matching rows of a signal in a range. They are hidden when this returns; compaction
@@ -217,11 +275,8 @@ impl Store {
         expected_version: Option<u64>,
         value: &[u8],
     ) -> Result<u64> {
-        context.check()?;
-        self.inner.check_writable()?;
         self.inner
-            .state
-            .put(&context.tenant, collection, key, expected_version, value)
+            .change_state(context, collection, key, expected_version, Some(value))
     }
 
     /// Removes a state document, if its version is the expected one.
@@ -235,11 +290,9 @@ impl Store {
         key: &str,
         expected_version: Option<u64>,
     ) -> Result<()> {
-        context.check()?;
-        self.inner.check_writable()?;
         self.inner
-            .state
-            .delete(&context.tenant, collection, key, expected_version)
+            .change_state(context, collection, key, expected_version, None)
+            .map(|_| ())
     }
 
     /// State documents of a collection whose keys begin with a prefix, sorted by key.
@@ -271,7 +324,7 @@ impl Store {
     /// # Errors
     /// What the file system refuses.
     pub fn flush(&self) -> Result<()> {
-        Ok(())
+        self.inner.seal()
     }
 
     /// Brings the store to its final form: sealed, merged, without deleted and expired rows.
@@ -279,7 +332,8 @@ impl Store {
     /// # Errors
     /// What the file system refuses; damaged segments.
     pub fn compact(&self) -> Result<()> {
-        Ok(())
+        self.inner.seal()?;
+        self.inner.compact_all(Eagerness::Final)
     }
 
     /// Figures about the store.
@@ -291,7 +345,7 @@ impl Store {
     /// The live segments.
     #[must_use]
     pub fn segments(&self) -> Vec<SegmentInfo> {
-        Vec::new()
+        stats::segments(&self.inner)
     }
 
     /// What makes the tenant's index large: the `limit` largest entries of each kind.

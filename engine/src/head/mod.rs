@@ -15,6 +15,8 @@ pub(crate) mod data;
 pub(crate) mod exemplars;
 pub(crate) mod postings;
 pub(crate) mod rows;
+pub(crate) mod seal;
+pub(crate) mod seal_rows;
 pub(crate) mod series_data;
 pub(crate) mod series_table;
 pub(crate) mod tenant;

@@ -9,9 +9,7 @@ use hashbrown::HashMap;
 
 use super::series_table::TenantIndex;
 use crate::index::Matcher;
-use crate::model::{
-    AttributeValue, LogRecord, LogRow, Span, SpanId, SpanKind, SpanRow, Stream, TimeRange, TraceId,
-};
+use crate::model::{AttributeValue, LogRecord, Span, SpanId, SpanKind, Stream, TraceId};
 
 /// Rows of one stream in order of arrival.
 #[derive(Debug)]
@@ -72,6 +70,14 @@ impl<R> Rows<R> {
         self.count
     }
 
+    /// All rows of a tenant, by stream, in order of arrival.
+    pub(crate) fn streams_of(&self, tenant: TenantIndex) -> Vec<(Arc<Stream>, Vec<Arc<R>>)> {
+        let streams = self.tenants.get(&tenant).into_iter().flatten();
+        streams
+            .map(|s| (Arc::clone(&s.stream), s.rows.clone()))
+            .collect()
+    }
+
     /// The rows of matching streams that `keep` accepts, in order of arrival per stream.
     pub(crate) fn select<'a>(
         &'a self,
@@ -109,40 +115,6 @@ impl<R> Rows<R> {
                 self.count -= (before - streams.rows.len()) as u64;
             }
         }
-    }
-}
-
-impl Rows<LogRecord> {
-    /// Matching records of the range with their streams.
-    pub(crate) fn in_range(
-        &self,
-        tenant: TenantIndex,
-        matchers: &[Matcher],
-        range: TimeRange,
-    ) -> Vec<LogRow> {
-        self.select(tenant, matchers, move |record| range.contains(record.time))
-            .map(|(stream, record)| LogRow {
-                stream: Arc::clone(stream),
-                record: Arc::clone(record),
-            })
-            .collect()
-    }
-}
-
-impl Rows<Span> {
-    /// Matching spans of the range with their streams.
-    pub(crate) fn in_range(
-        &self,
-        tenant: TenantIndex,
-        matchers: &[Matcher],
-        range: TimeRange,
-    ) -> Vec<SpanRow> {
-        self.select(tenant, matchers, move |span| range.contains(span.time))
-            .map(|(stream, span)| SpanRow {
-                stream: Arc::clone(stream),
-                span: Arc::clone(span),
-            })
-            .collect()
     }
 }
 

@@ -6,7 +6,7 @@
 //! whatever bytes a protocol uses to name them, which is taken as unique (seeded per process).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use hashbrown::HashTable;
 use parking_lot::{Mutex, RwLock};
@@ -30,8 +30,6 @@ pub(crate) struct SeriesEntry {
     pub(crate) tenant: TenantIndex,
     pub(crate) series: SeriesRef,
     hash: u64,
-    /// Epoch of the log in which the definition of this series was last written; 0 for never.
-    pub(crate) defined_epoch: AtomicU64,
 }
 
 impl SeriesEntry {
@@ -46,10 +44,19 @@ pub(crate) fn slot_of(series: SeriesRef) -> u32 {
     series.0 as u32
 }
 
+/// How often the slot of a reference was used before.
+#[inline]
+fn uses_of(series: SeriesRef) -> u32 {
+    (series.0 >> 32) as u32
+}
+
 #[derive(Default)]
 struct Slot {
     entry: Option<Arc<SeriesEntry>>,
     uses: u32,
+    /// Epoch of the log in which the series was last defined; 0 for never. Kept here rather than in
+    /// the entry, so that a commit that defines nothing touches nothing but this array.
+    defined_epoch: AtomicU32,
 }
 
 #[derive(Default)]
@@ -172,7 +179,6 @@ impl SeriesTable {
                 tenant,
                 series: SeriesRef(u64::from(place.uses) << 32 | u64::from(slot)),
                 hash,
-                defined_epoch: AtomicU64::new(0),
             });
             place.entry = Some(Arc::clone(&entry));
             entry
@@ -190,21 +196,87 @@ impl SeriesTable {
         (entry.series == series).then(|| Arc::clone(entry))
     }
 
-    /// Calls `visit` with the entry of each reference, under one lock; unknown ones are left out.
-    pub(crate) fn for_each(
+    /// The definitions that a record with these series must carry: of those that the log has not
+    /// defined in this epoch. `None` when a reference is not of this table.
+    pub(crate) fn definitions(
         &self,
-        series: impl IntoIterator<Item = SeriesRef>,
-        mut visit: impl FnMut(&Arc<SeriesEntry>),
-    ) {
-        let slots = self.slots.read();
+        series: impl Iterator<Item = SeriesRef>,
+        epoch: u32,
+    ) -> Option<Vec<(SeriesRef, Labels)>> {
+        let mut missing: Vec<SeriesRef> = Vec::new();
+        let table = self.slots.read();
         for series in series {
-            let place = slots.slots.get(slot_of(series) as usize);
-            if let Some(entry) = place.and_then(|p| p.entry.as_ref()) {
-                if entry.series == series {
-                    visit(entry);
+            let slot = table.slots.get(slot_of(series) as usize)?;
+            if slot.uses != uses_of(series) || slot.entry.is_none() {
+                return None;
+            }
+            if slot.defined_epoch.load(Ordering::Relaxed) != epoch {
+                missing.push(series);
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        let entries = missing.into_iter().map(|series| {
+            let entry = table.slots[slot_of(series) as usize].entry.as_ref();
+            (
+                series,
+                entry.map_or_else(Labels::empty, |entry| entry.labels.clone()),
+            )
+        });
+        Some(entries.collect())
+    }
+
+    /// Notes that the log has defined these series in this epoch.
+    pub(crate) fn set_defined(&self, series: impl Iterator<Item = SeriesRef>, epoch: u32) {
+        let table = self.slots.read();
+        for series in series {
+            if let Some(slot) = table.slots.get(slot_of(series) as usize) {
+                if slot.uses == uses_of(series) {
+                    slot.defined_epoch.store(epoch, Ordering::Relaxed);
                 }
             }
         }
+    }
+
+    /// Takes series out of the maps, so that they are found no more. Their slots and references stay
+    /// valid until [`SeriesTable::free`].
+    pub(crate) fn hide(&self, entries: &[Arc<SeriesEntry>]) {
+        for entry in entries {
+            let mut map = self.by_labels[entry.hash as usize % MAP_SHARDS].lock();
+            let slot = entry.slot();
+            if let Ok(found) = map.find_entry(entry.hash, |(_, other)| *other == slot) {
+                found.remove();
+            }
+        }
+        let hidden: hashbrown::HashSet<SeriesRef> = entries.iter().map(|e| e.series).collect();
+        for shard in &self.by_key {
+            shard.write().retain(|(_, series)| !hidden.contains(series));
+        }
+    }
+
+    /// Gives the slots of hidden series to others. No session may hold their references any more.
+    pub(crate) fn free(&self, entries: &[Arc<SeriesEntry>]) {
+        let mut table = self.slots.write();
+        for entry in entries {
+            let number = entry.slot();
+            let slot = &mut table.slots[number as usize];
+            if slot.uses == uses_of(entry.series) && slot.entry.take().is_some() {
+                slot.uses = slot.uses.wrapping_add(1);
+                slot.defined_epoch.store(0, Ordering::Relaxed);
+                table.free.push(number);
+                self.bytes.fetch_sub(entry_bytes(entry), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// All series.
+    pub(crate) fn entries(&self) -> Vec<Arc<SeriesEntry>> {
+        let table = self.slots.read();
+        table
+            .slots
+            .iter()
+            .filter_map(|slot| slot.entry.as_ref().map(Arc::clone))
+            .collect()
     }
 
     /// The entries at some slots, in their order; empty slots are left out.
@@ -262,6 +334,39 @@ mod tests {
         assert_eq!(table.lookup(1, key), None);
         assert_eq!(table.get(first).unwrap().labels, labels(1));
         assert!(table.find(0, &labels(3)).is_none());
+    }
+
+    #[test]
+    fn a_slot_is_given_to_another_series_under_a_new_reference() {
+        let table = SeriesTable::new(7);
+        let make = |i| {
+            table
+                .find_or_insert::<()>(0, &labels(i), || Ok(()), |_| {})
+                .unwrap()
+        };
+        let first = make(1);
+        let key = table.raw_key(b"1");
+        table.remember(0, key, first.series);
+        let gone = [Arc::clone(&first)];
+        table.hide(&gone);
+        assert_eq!(table.lookup(0, key), None);
+        assert!(table.find(0, &labels(1)).is_none());
+        assert!(table.definitions([first.series].into_iter(), 1).is_some());
+        table.free(&gone);
+        let second = make(2);
+        assert_eq!(second.slot(), first.slot());
+        assert!(table.definitions([first.series].into_iter(), 1).is_none());
+        let defined = table
+            .definitions([second.series, second.series].into_iter(), 1)
+            .unwrap();
+        assert_eq!(defined, [(second.series, labels(2))]);
+        table.set_defined([second.series].into_iter(), 1);
+        assert!(
+            table
+                .definitions([second.series].into_iter(), 1)
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]

@@ -1,10 +1,9 @@
-//! What the head keeps per tenant across generations: its index, metadata and exemplars.
+//! What the head keeps per tenant across generations: its index and metadata.
 
 use std::collections::BTreeMap;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
-use super::exemplars::ExemplarRing;
 use super::postings::PostingIndex;
 use super::series_table::TenantIndex;
 use crate::context::TenantId;
@@ -20,7 +19,6 @@ pub(crate) struct Tenant {
     pub(crate) index: TenantIndex,
     pub(crate) postings: RwLock<PostingIndex>,
     pub(crate) metadata: RwLock<BTreeMap<String, Vec<Metadata>>>,
-    pub(crate) exemplars: Mutex<ExemplarRing>,
 }
 
 impl Tenant {
@@ -30,13 +28,27 @@ impl Tenant {
             index,
             postings: RwLock::default(),
             metadata: RwLock::default(),
-            exemplars: Mutex::default(),
         }
     }
 
     /// Whether the metadata is already the newest of its metric.
     pub(crate) fn knows_metadata(&self, metric: &str, metadata: &Metadata) -> bool {
         self.metadata.read().get(metric).and_then(|all| all.first()) == Some(metadata)
+    }
+
+    /// Metadata of a metric and of the family that it belongs to (`x` for `x_bucket`, `x_sum`,
+    /// `x_count`, `x_total`), oldest first.
+    pub(crate) fn metadata_of_family(&self, metric: &str) -> Vec<(String, Metadata)> {
+        let all = self.metadata.read();
+        let suffixes = ["_bucket", "_sum", "_count", "_total", "_created", "_info"];
+        let family = suffixes
+            .iter()
+            .find_map(|suffix| metric.strip_suffix(suffix));
+        let names = std::iter::once(metric).chain(family);
+        names
+            .filter_map(|name| Some((name, all.get(name)?)))
+            .flat_map(|(name, known)| known.iter().rev().map(|m| (name.to_owned(), m.clone())))
+            .collect()
     }
 
     /// Remembers metadata, newest first.

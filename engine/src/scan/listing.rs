@@ -1,46 +1,105 @@
-//! Names, values and series without their samples.
+//! Names, values, series and what accompanies them, without samples.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::metric_scan::{all_matchers, generations};
+use roaring::RoaringBitmap;
+
+use super::metric_scan::all_matchers;
 use crate::context::RequestContext;
 use crate::error::Result;
 use crate::index::Matcher;
-use crate::model::{Labels, TimeRange};
+use crate::manifest::Tombstone;
+use crate::model::{Exemplar, Labels, SampleColumns, Signal, TimeRange, TimestampNs};
+use crate::segment::{DecodeCache, MetricSegmentReader};
 use crate::store::inner::Inner;
+use crate::store::view::{Hides, View};
 
-/// Calls `visit` with the labels of every series that passes the matchers and may have samples in
-/// the range, in no order and possibly more than once, until it answers false.
-fn for_each_series(
+/// Series looked at between two looks at the clock.
+const SERIES_PER_CHECK: usize = 4096;
+
+/// Where matching series were found.
+enum Found<'a> {
+    /// Rows of a segment; none of them is hidden by a deletion.
+    Rows(&'a MetricSegmentReader, &'a RoaringBitmap),
+    /// One series.
+    Series(&'a Labels),
+}
+
+/// Calls `visit` for everything that passes the matchers and may have samples in the range; series
+/// may be met more than once.
+fn visit_series(
     inner: &Inner,
+    view: &View,
     context: &RequestContext,
     matchers: &[Matcher],
     range: TimeRange,
-    mut visit: impl FnMut(&Labels) -> bool,
+    mut visit: impl FnMut(Found<'_>) -> Result<()>,
 ) -> Result<()> {
     context.check()?;
-    let view = inner.view();
+    let matchers = all_matchers(context, matchers);
+    for segment in view.segments_of(&context.tenant, Signal::Metrics, range) {
+        context.check()?;
+        let Some(reader) = segment.metrics() else {
+            continue;
+        };
+        let rows = reader.select(&matchers, range)?;
+        let tombstones: Vec<_> = view
+            .tombstones
+            .iter()
+            .filter(|t| t.concerns(segment))
+            .collect();
+        if tombstones.is_empty() {
+            visit(Found::Rows(reader, &rows))?;
+            continue;
+        }
+        for row in rows {
+            let labels = reader.labels(row)?;
+            if !is_erased(reader, row, &tombstones, &labels, range)? {
+                visit(Found::Series(&labels))?;
+            }
+        }
+    }
     let Some(tenant) = inner.tenant(&context.tenant) else {
         return Ok(());
     };
-    let slots = tenant
-        .postings
-        .read()
-        .select(&all_matchers(context, matchers));
+    let slots = tenant.postings.read().select(&matchers);
     for (count, slot) in slots.iter().enumerate() {
-        if count % 4096 == 0 {
+        if count % SERIES_PER_CHECK == 0 {
             context.check()?;
         }
-        if !generations(&view).any(|generation| generation.overlaps(slot, range)) {
-            continue;
-        }
-        for entry in inner.table.entries_at([slot]) {
-            if !visit(&entry.labels) {
-                return Ok(());
+        if view.heads().any(|head| head.overlaps(slot, range)) {
+            for entry in inner.table.entries_at([slot]) {
+                visit(Found::Series(&entry.labels))?;
             }
         }
     }
     Ok(())
+}
+
+/// Whether deletions hide all samples of a row in the range. Decodes the row if it must: a series
+/// whose last sample was deleted is listed no more.
+fn is_erased(
+    reader: &MetricSegmentReader,
+    row: u32,
+    tombstones: &[&Tombstone],
+    labels: &Labels,
+    range: TimeRange,
+) -> Result<bool> {
+    let covering: Vec<_> = tombstones
+        .iter()
+        .filter(|t| t.covers(labels, range))
+        .collect();
+    if covering.is_empty() {
+        return Ok(false);
+    }
+    let mut samples = SampleColumns::default();
+    reader.read(row, range, &mut DecodeCache::new(), &mut samples)?;
+    let is_hidden = |time: i64| covering.iter().any(|t| t.range.contains(TimestampNs(time)));
+    Ok(samples.timestamps.iter().all(|time| is_hidden(*time))
+        && samples
+            .histograms
+            .iter()
+            .all(|sample| is_hidden(sample.time.0)))
 }
 
 fn take_sorted(found: BTreeSet<String>, limit: Option<usize>) -> Vec<String> {
@@ -59,13 +118,18 @@ pub(crate) fn label_names(
     limit: Option<usize>,
 ) -> Result<Vec<String>> {
     let mut found = BTreeSet::new();
-    for_each_series(inner, context, matchers, range, |labels| {
-        for label in labels {
-            if !found.contains(label.name) {
-                found.insert(label.name.to_owned());
+    visit_series(inner, &inner.view(), context, matchers, range, |series| {
+        match series {
+            Found::Rows(reader, rows) => found.extend(reader.label_names(Some(rows))?),
+            Found::Series(labels) => {
+                for label in labels {
+                    if !found.contains(label.name) {
+                        found.insert(label.name.to_owned());
+                    }
+                }
             }
         }
-        true
+        Ok(())
     })?;
     Ok(take_sorted(found, limit))
 }
@@ -80,13 +144,18 @@ pub(crate) fn label_values(
     limit: Option<usize>,
 ) -> Result<Vec<String>> {
     let mut found = BTreeSet::new();
-    for_each_series(inner, context, matchers, range, |labels| {
-        if let Some(value) = labels.get(name) {
-            if !found.contains(value) {
-                found.insert(value.to_owned());
+    visit_series(inner, &inner.view(), context, matchers, range, |series| {
+        match series {
+            Found::Rows(reader, rows) => found.extend(reader.label_values(name, Some(rows))?),
+            Found::Series(labels) => {
+                if let Some(value) = labels.get(name) {
+                    if !found.contains(value) {
+                        found.insert(value.to_owned());
+                    }
+                }
             }
         }
-        true
+        Ok(())
     })?;
     Ok(take_sorted(found, limit))
 }
@@ -99,15 +168,75 @@ pub(crate) fn series(
     range: TimeRange,
     limit: Option<usize>,
 ) -> Result<Vec<Labels>> {
+    let view = inner.view();
     let mut found = BTreeSet::new();
     for matchers in matcher_sets {
-        for_each_series(inner, context, matchers, range, |labels| {
-            found.insert(labels.clone());
-            true
+        visit_series(inner, &view, context, matchers, range, |series| {
+            match series {
+                Found::Rows(reader, rows) => {
+                    for row in rows {
+                        found.insert(reader.labels(row)?);
+                    }
+                }
+                Found::Series(labels) => {
+                    found.insert(labels.clone());
+                }
+            }
+            Ok(())
         })?;
     }
     Ok(found
         .into_iter()
         .take(limit.unwrap_or(usize::MAX))
         .collect())
+}
+
+/// Exemplars of matching series in the range, by series, oldest first.
+pub(crate) fn exemplars(
+    inner: &Inner,
+    context: &RequestContext,
+    matchers: &[Matcher],
+    range: TimeRange,
+) -> Result<Vec<(Labels, Vec<Exemplar>)>> {
+    context.check()?;
+    let view = inner.view();
+    let matchers = all_matchers(context, matchers);
+    let mut found: BTreeMap<Labels, Vec<Exemplar>> = BTreeMap::new();
+    for segment in view.segments_of(&context.tenant, Signal::Metrics, range) {
+        let Some(reader) = segment.metrics().filter(|reader| reader.has_exemplars()) else {
+            continue;
+        };
+        for row in reader.select(&matchers, TimeRange::ALL)? {
+            let mut exemplars = reader.exemplars(row, range)?;
+            if exemplars.is_empty() {
+                continue;
+            }
+            let labels = reader.labels(row)?;
+            for tombstone in view.tombstones.iter().filter(|t| t.concerns(segment)) {
+                if tombstone.covers(&labels, range) {
+                    exemplars.retain(|e| !tombstone.range.contains(e.time));
+                }
+            }
+            found.entry(labels).or_default().extend(exemplars);
+        }
+    }
+    if let Some(tenant) = inner.tenant(&context.tenant) {
+        let slots = tenant.postings.read().select(&matchers);
+        for head in view.heads() {
+            let exemplars = head.exemplars.read();
+            let with_exemplars: Vec<_> = exemplars.slots().filter(|s| slots.contains(*s)).collect();
+            for entry in inner.table.entries_at(with_exemplars) {
+                let new = exemplars.read(entry.slot(), range);
+                found.entry(entry.labels.clone()).or_default().extend(new);
+            }
+        }
+    }
+    let sorted = found
+        .into_iter()
+        .filter(|(_, all)| !all.is_empty())
+        .map(|(labels, mut all)| {
+            all.sort_by_key(|e| e.time);
+            (labels, all)
+        });
+    Ok(sorted.collect())
 }

@@ -6,7 +6,7 @@
 use crate::model::SampleColumns;
 
 /// First and last time of a part.
-fn bounds(part: &SampleColumns) -> Option<(i64, i64)> {
+pub(crate) fn bounds(part: &SampleColumns) -> Option<(i64, i64)> {
     let floats = part.timestamps.first().zip(part.timestamps.last());
     let floats = floats.map(|(first, last)| (*first, *last));
     let histograms = part.histograms.first().zip(part.histograms.last());

@@ -2,20 +2,33 @@
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
 use super::ScanRequest;
-use super::merge::merge_parts;
+use super::merge::{bounds, merge_parts};
 use crate::context::RequestContext;
 use crate::error::Result;
-use crate::head::data::HeadData;
+use crate::head::series_data::without;
 use crate::index::Matcher;
-use crate::model::{Labels, SampleColumns, TimeRange};
-use crate::store::inner::{Inner, View};
+use crate::manifest::Tombstone;
+use crate::model::{Labels, SampleColumns, Signal, TimeRange};
+use crate::segment::DecodeCache;
+use crate::store::inner::Inner;
+use crate::store::segments::Segment;
+use crate::store::view::{Hides, View};
+
+/// Series looked at between two looks at the clock.
+const SERIES_PER_CHECK: usize = 4096;
 
 /// Where the samples of one series lie.
 struct SeriesSources {
     labels: Labels,
-    /// Slot in the generations of the head.
-    slot: Option<u32>,
+    /// Segment (index into the scan's) and row there, earliest arrival first.
+    rows: SmallVec<[(u32, u32); 2]>,
+    /// Slots in the generations of the head: nearly always one or none.
+    slots: SmallVec<[u32; 1]>,
 }
 
 /// The series that a scan selected, sorted by labels, and the snapshot that they are read from.
@@ -24,13 +37,13 @@ struct SeriesSources {
 pub struct MetricScan {
     context: RequestContext,
     view: Arc<View>,
+    /// The segments that are read, earliest arrival first.
+    segments: Vec<Arc<Segment>>,
+    /// Deletions that may hide rows of them.
+    tombstones: Vec<Tombstone>,
     range: TimeRange,
     series: Vec<SeriesSources>,
-}
-
-/// Generations of the head, earliest first.
-pub(crate) fn generations(view: &View) -> impl Iterator<Item = &Arc<HeadData>> {
-    view.frozen.iter().chain(std::iter::once(&view.active))
+    caches: Mutex<Vec<DecodeCache>>,
 }
 
 /// The request's matchers and those that the context demands.
@@ -42,6 +55,28 @@ pub(crate) fn all_matchers(context: &RequestContext, matchers: &[Matcher]) -> Ve
         .collect()
 }
 
+/// Collects the sources of each label set.
+#[derive(Default)]
+struct SourceMap {
+    places: HashMap<Labels, usize>,
+    series: Vec<SeriesSources>,
+}
+
+impl SourceMap {
+    fn at(&mut self, labels: Labels) -> &mut SeriesSources {
+        let series = &mut self.series;
+        let place = *self.places.entry(labels).or_insert_with_key(|labels| {
+            series.push(SeriesSources {
+                labels: labels.clone(),
+                rows: SmallVec::new(),
+                slots: SmallVec::new(),
+            });
+            series.len() - 1
+        });
+        &mut self.series[place]
+    }
+}
+
 impl MetricScan {
     pub(crate) fn new(
         inner: &Inner,
@@ -51,34 +86,92 @@ impl MetricScan {
         context.check()?;
         inner.check_generation(request.generation)?;
         let view = inner.view();
+        let range = request.range;
+        let segments: Vec<_> = view
+            .segments_of(&context.tenant, Signal::Metrics, range)
+            .map(Arc::clone)
+            .collect();
+        let concerned = |t: &&Tombstone| segments.iter().any(|segment| t.concerns(segment));
+        let tombstones: Vec<_> = view.tombstones.iter().filter(concerned).cloned().collect();
         let mut scan = Self {
             context: context.clone(),
             view,
-            range: request.range,
+            segments,
+            tombstones,
+            range,
             series: Vec::new(),
-        };
-        let Some(tenant) = inner.tenant(&context.tenant) else {
-            return Ok(scan);
+            caches: Mutex::default(),
         };
         let matchers = all_matchers(context, &request.matchers);
-        let slots = tenant.postings.read().select(&matchers);
-        let live = slots.iter().filter(|slot| {
-            generations(&scan.view).any(|generation| generation.overlaps(*slot, request.range))
-        });
-        scan.series = inner
-            .table
-            .entries_at(live.collect::<Vec<_>>())
-            .into_iter()
-            .map(|entry| SeriesSources {
-                labels: entry.labels.clone(),
-                slot: Some(entry.slot()),
-            })
-            .collect();
+        let mut found = SourceMap::default();
+        scan.find_in_segments(&matchers, &mut found)?;
+        scan.find_in_head(inner, &matchers, &mut found)?;
+        scan.series = found.series;
+        // Stable, and made for the ascending runs that segments give.
         scan.series.sort_by(|a, b| a.labels.cmp(&b.labels));
         if let Some(limit) = request.limit {
             scan.series.truncate(limit);
         }
         Ok(scan)
+    }
+
+    fn find_in_segments(&self, matchers: &[Matcher], found: &mut SourceMap) -> Result<()> {
+        for (number, segment) in self.segments.iter().enumerate() {
+            let Some(reader) = segment.metrics() else {
+                continue;
+            };
+            let rows = reader.select(matchers, self.range)?;
+            for (count, row) in rows.iter().enumerate() {
+                if count % SERIES_PER_CHECK == 0 {
+                    self.context.check()?;
+                }
+                let labels = reader.labels(row)?;
+                if !self.is_hidden(segment, &labels) {
+                    found.at(labels).rows.push((number as u32, row));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a deletion hides all that the segment has of a series in the scan's range.
+    fn is_hidden(&self, segment: &Segment, labels: &Labels) -> bool {
+        let range = segment.range().intersect(self.range);
+        self.tombstones.iter().any(|t| {
+            t.concerns(segment)
+                && t.range.start <= range.start
+                && range.end <= t.range.end
+                && t.covers(labels, range)
+        })
+    }
+
+    fn find_in_head(
+        &self,
+        inner: &Inner,
+        matchers: &[Matcher],
+        found: &mut SourceMap,
+    ) -> Result<()> {
+        let heads: Vec<_> = self
+            .view
+            .heads()
+            .filter(|h| h.range().overlaps(self.range))
+            .collect();
+        let Some(tenant) = inner.tenant(&self.context.tenant) else {
+            return Ok(());
+        };
+        if heads.is_empty() {
+            return Ok(());
+        }
+        let slots = tenant.postings.read().select(matchers);
+        self.context.check()?;
+        let live = |slot: &u32| heads.iter().any(|head| head.overlaps(*slot, self.range));
+        for entry in inner
+            .table
+            .entries_at(slots.iter().filter(live).collect::<Vec<_>>())
+        {
+            found.at(entry.labels.clone()).slots.push(entry.slot());
+        }
+        Ok(())
     }
 
     /// How many series match and may have samples in the range.
@@ -115,28 +208,117 @@ impl MetricScan {
         out.clear();
         let range = range.intersect(self.range);
         let source = &self.series[index];
+        let mut cache = self.caches.lock().pop().unwrap_or_default();
+        let read = self.read_source(source, range, &mut cache, out);
+        self.caches.lock().push(cache);
+        read
+    }
+
+    fn read_source(
+        &self,
+        source: &SeriesSources,
+        range: TimeRange,
+        cache: &mut DecodeCache,
+        out: &mut SampleColumns,
+    ) -> Result<()> {
+        if source.slots.is_empty() && self.read_in_a_row(source, range, cache, out)? {
+            return Ok(());
+        }
+        out.clear();
         let mut parts = Vec::new();
-        if let Some(slot) = source.slot {
-            for generation in generations(&self.view) {
-                generation.read(slot, range, &mut parts);
+        for (number, row) in &source.rows {
+            let segment = &self.segments[*number as usize];
+            let mut part = SampleColumns::default();
+            if let Some(reader) = segment.metrics() {
+                reader.read(*row, range, cache, &mut part)?;
+            }
+            part = self.without_deleted(segment, &source.labels, range, part);
+            if !part.is_empty() {
+                parts.push(part);
+            }
+        }
+        for head in self.view.heads() {
+            for slot in &source.slots {
+                head.read(*slot, range, &mut parts);
             }
         }
         merge_parts(&mut parts, out);
         Ok(())
     }
 
+    /// Reads segments whose samples follow each other in time straight into `out`. Answers whether
+    /// they did; if not, `out` holds rubbish.
+    fn read_in_a_row(
+        &self,
+        source: &SeriesSources,
+        range: TimeRange,
+        cache: &mut DecodeCache,
+        out: &mut SampleColumns,
+    ) -> Result<bool> {
+        let hidden = |segment: &Segment| {
+            self.tombstones
+                .iter()
+                .any(|t| t.concerns(segment) && t.covers(&source.labels, range))
+        };
+        let mut in_time = source.rows.clone();
+        in_time.sort_by_key(|(number, _)| self.segments[*number as usize].range().start);
+        for (number, row) in in_time {
+            let segment = &self.segments[number as usize];
+            let Some(reader) = segment.metrics() else {
+                return Ok(false);
+            };
+            if hidden(segment) {
+                return Ok(false);
+            }
+            let (floats, histograms) = (out.timestamps.len(), out.histograms.len());
+            let end = bounds(out).map(|(_, end)| end);
+            reader.read(row, range, cache, out)?;
+            let first_float = out.timestamps.get(floats);
+            let first_histogram = out.histograms.get(histograms).map(|h| &h.time.0);
+            let begin = first_float.into_iter().chain(first_histogram).min();
+            if begin.zip(end).is_some_and(|(begin, end)| *begin <= end) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn without_deleted(
+        &self,
+        segment: &Segment,
+        labels: &Labels,
+        range: TimeRange,
+        mut part: SampleColumns,
+    ) -> SampleColumns {
+        for tombstone in &self.tombstones {
+            if tombstone.concerns(segment) && tombstone.covers(labels, range) {
+                part = without(part, tombstone.range);
+            }
+        }
+        part
+    }
+
     /// About how many samples reading all series would return: an upper bound for planning.
     #[must_use]
     pub fn approximate_samples(&self) -> u64 {
-        self.series
-            .iter()
-            .filter_map(|s| s.slot)
-            .map(|slot| {
-                generations(&self.view)
-                    .map(|g| g.sample_count(slot))
-                    .sum::<u64>()
-            })
-            .sum()
+        let mut count = 0;
+        for source in &self.series {
+            for (number, row) in &source.rows {
+                let reader = self.segments[*number as usize].metrics();
+                // Damage is reported by the read that meets it.
+                count += reader
+                    .and_then(|r| r.approximate_samples(*row, self.range).ok())
+                    .unwrap_or(0);
+            }
+            for slot in &source.slots {
+                count += self
+                    .view
+                    .heads()
+                    .map(|head| head.sample_count(*slot))
+                    .sum::<u64>();
+            }
+        }
+        count
     }
 }
 

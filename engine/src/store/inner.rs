@@ -1,74 +1,94 @@
-//! What all handles of a store share, and how a commit runs through it.
+//! What all handles of a store share.
+//!
+//! Locks, in the order in which they are taken: `maintenance` (one seal, merge or deletion of files
+//! at a time), `gate` (shared by commits, exclusive for starting a new generation of the head),
+//! `view` (swapped in a moment). No lock is held while waiting for the disk but `maintenance`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
-use super::state::StateStore;
-use crate::append::AppendRows;
-use crate::context::{RequestContext, TenantId};
+use super::view::View;
+use crate::context::TenantId;
 use crate::error::{EngineError, Result};
-use crate::head::data::HeadData;
-use crate::head::series_table::{SeriesTable, TenantIndex, slot_of};
+use crate::head::series_table::{SeriesEntry, SeriesTable, TenantIndex};
 use crate::head::tenant::Tenant;
-use crate::index::Matcher;
-use crate::model::{Generation, Signal, TimeRange};
+use crate::io::SharedFileSystem;
+use crate::manifest::Manifest;
+use crate::model::{Generation, TimestampNs};
 use crate::options::StoreOptions;
-use crate::scan::metric_scan::{all_matchers, generations};
+use crate::state::StateStore;
+use crate::wal::ReplayReport;
 
-/// What a scan pins: replaced as a whole, never changed.
-pub(crate) struct View {
-    /// Generations of the head that are being sealed, earliest first.
-    pub(crate) frozen: Vec<Arc<HeadData>>,
-    /// The generation that takes rows.
-    pub(crate) active: Arc<HeadData>,
-}
+/// Proves that a session is open: series that it may have looked up are kept.
+pub(crate) type SessionToken = Arc<()>;
 
-#[derive(Default)]
-struct Tenants {
-    by_id: HashMap<TenantId, Arc<Tenant>>,
+/// Series that left the head; their slots are reused once no session can hold their references.
+pub(crate) struct Evicted {
+    pub(crate) token: SessionToken,
+    pub(crate) entries: Vec<Arc<SeriesEntry>>,
 }
 
 /// The shared part of a store.
 pub(crate) struct Inner {
     pub(crate) options: StoreOptions,
+    pub(crate) fs: SharedFileSystem,
+    /// The data directory.
+    pub(crate) dir: PathBuf,
     pub(crate) table: SeriesTable,
     pub(crate) state: StateStore,
-    tenants: RwLock<Tenants>,
-    view: RwLock<Arc<View>>,
-    /// Held while rows are applied: they are applied in the order of the log.
-    applier: Mutex<()>,
-    generation: AtomicU64,
-    closed: AtomicBool,
+    pub(crate) tenants: RwLock<HashMap<TenantId, Arc<Tenant>>>,
+    pub(crate) view: RwLock<Arc<View>>,
+    /// Epoch of the log: grows with each generation of the head, and definitions of series are
+    /// repeated in each, so that the log of earlier epochs can go.
+    pub(crate) gate: RwLock<u32>,
+    pub(crate) maintenance: Mutex<()>,
+    /// As it is on disk.
+    pub(crate) manifest: Mutex<Manifest>,
+    /// What opening read from the log.
+    pub(crate) replayed: ReplayReport,
+    pub(crate) sessions: RwLock<SessionToken>,
+    pub(crate) evicted: Mutex<Vec<Evicted>>,
+    pub(crate) generation: AtomicU64,
+    pub(crate) segment_ids: AtomicU64,
+    pub(crate) closed: AtomicBool,
+    /// As measured last.
+    pub(crate) postings_bytes: AtomicU64,
 }
 
 impl Inner {
-    pub(crate) fn new(options: StoreOptions) -> Self {
-        let view = View {
-            frozen: Vec::new(),
-            active: Arc::default(),
-        };
-        Self {
-            options,
-            table: SeriesTable::new(random_seed()),
-            state: StateStore::default(),
-            tenants: RwLock::default(),
-            view: RwLock::new(Arc::new(view)),
-            applier: Mutex::new(()),
-            generation: AtomicU64::new(0),
-            closed: AtomicBool::new(false),
-        }
-    }
-
     /// What a scan that begins now reads.
     pub(crate) fn view(&self) -> Arc<View> {
         Arc::clone(&self.view.read())
     }
 
+    /// Replaces the view by what `change` makes of it.
+    pub(crate) fn change_view(&self, change: impl FnOnce(&mut View)) {
+        let mut view = self.view.write();
+        let mut next = View::clone(&view);
+        change(&mut next);
+        *view = Arc::new(next);
+    }
+
+    pub(crate) fn now(&self) -> TimestampNs {
+        self.options.clock.now()
+    }
+
     pub(crate) fn generation(&self) -> Generation {
         Generation(self.generation.load(Ordering::Acquire))
+    }
+
+    /// Sees to it that coming numbers are higher than this one.
+    pub(crate) fn raise_generation(&self, seen: Generation) {
+        self.generation.fetch_max(seen.0, Ordering::AcqRel);
+    }
+
+    /// Takes the next number.
+    pub(crate) fn next_generation(&self) -> Generation {
+        Generation(self.generation.fetch_add(1, Ordering::AcqRel) + 1)
     }
 
     /// Refuses a scan that pins a generation which is gone.
@@ -87,11 +107,38 @@ impl Inner {
         if self.closed.load(Ordering::Acquire) {
             return Err(EngineError::Unavailable("the store is closed".into()));
         }
+        let (used, max) = (self.memory_bytes(), self.options.memory_bytes_max);
+        if used > max {
+            return Err(EngineError::Unavailable(format!(
+                "the head takes {used} bytes of {max}; sealing is under way"
+            )));
+        }
         Ok(())
     }
 
+    /// Estimated bytes of rows, series and indexes in memory.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let rows: u64 = self.view.read().heads().map(|head| head.bytes()).sum();
+        rows + self.index_bytes()
+    }
+
+    /// Estimated bytes of series, hash tables and postings.
+    pub(crate) fn index_bytes(&self) -> u64 {
+        self.postings_bytes.load(Ordering::Relaxed) + self.table.bytes()
+    }
+
+    /// Adds up the postings of all tenants: too slow to do with every request.
+    pub(crate) fn measure_postings(&self) {
+        let all = self.all_tenants();
+        let bytes: u64 = all
+            .iter()
+            .map(|tenant| tenant.postings.read().bytes() as u64)
+            .sum();
+        self.postings_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn tenant(&self, id: &TenantId) -> Option<Arc<Tenant>> {
-        self.tenants.read().by_id.get(id).map(Arc::clone)
+        self.tenants.read().get(id).map(Arc::clone)
     }
 
     pub(crate) fn tenant_or_insert(&self, id: &TenantId) -> Arc<Tenant> {
@@ -99,16 +146,22 @@ impl Inner {
             return tenant;
         }
         let mut tenants = self.tenants.write();
-        let index = tenants.by_id.len() as TenantIndex;
+        let index = tenants.len() as TenantIndex;
         let tenant = tenants
-            .by_id
             .entry(id.clone())
             .or_insert_with(|| Arc::new(Tenant::new(id.clone(), index)));
         Arc::clone(tenant)
     }
 
+    /// All tenants, by index.
+    pub(crate) fn all_tenants(&self) -> Vec<Arc<Tenant>> {
+        let mut all: Vec<_> = self.tenants.read().values().map(Arc::clone).collect();
+        all.sort_by_key(|tenant| tenant.index);
+        all
+    }
+
     pub(crate) fn tenant_ids(&self) -> Vec<TenantId> {
-        let mut ids: Vec<_> = self.tenants.read().by_id.keys().cloned().collect();
+        let mut ids: Vec<_> = self.tenants.read().keys().cloned().collect();
         ids.sort();
         ids
     }
@@ -127,105 +180,4 @@ impl Inner {
             tenant.id.as_str()
         )))
     }
-
-    /// Stores the rows of one request.
-    pub(crate) fn commit(&self, tenant: &Tenant, rows: AppendRows) -> Result<()> {
-        self.check_writable()?;
-        let _order = self.applier.lock();
-        self.apply(tenant, rows);
-        Ok(())
-    }
-
-    /// Makes rows visible. Called by one thread at a time, in the order of the log.
-    fn apply(&self, tenant: &Tenant, rows: AppendRows) {
-        let active = Arc::clone(&self.view.read().active);
-        for (series, sample) in rows.samples {
-            active.push_sample(slot_of(series), sample);
-        }
-        for (series, exemplar) in rows.exemplars {
-            if let Some(entry) = self.table.get(series) {
-                let count_max = self.options.exemplars_per_tenant_max;
-                tenant
-                    .exemplars
-                    .lock()
-                    .push(&entry.labels, exemplar, count_max);
-            }
-        }
-        for (metric, metadata) in rows.metadata {
-            tenant.set_metadata(&metric, metadata);
-        }
-        if !rows.logs.is_empty() {
-            let mut logs = active.logs.write();
-            for (stream, record) in rows.logs {
-                logs.push(tenant.index, &stream, record);
-            }
-        }
-        if !rows.spans.is_empty() {
-            let mut spans = active.spans.write();
-            for (stream, span) in rows.spans {
-                spans.push(tenant.index, &stream, span);
-            }
-        }
-    }
-
-    /// Deletes matching rows of a signal in a range.
-    pub(crate) fn delete(
-        &self,
-        context: &RequestContext,
-        signal: Signal,
-        matchers: &[Matcher],
-        range: TimeRange,
-    ) -> Result<Generation> {
-        context.check()?;
-        self.check_writable()?;
-        let matchers = all_matchers(context, matchers);
-        let _order = self.applier.lock();
-        if let Some(tenant) = self.tenant(&context.tenant) {
-            self.erase_from_head(&tenant, signal, &matchers, range);
-        }
-        Ok(Generation(
-            self.generation.fetch_add(1, Ordering::AcqRel) + 1,
-        ))
-    }
-
-    fn erase_from_head(
-        &self,
-        tenant: &Tenant,
-        signal: Signal,
-        matchers: &[Matcher],
-        range: TimeRange,
-    ) {
-        let view = self.view();
-        for generation in generations(&view) {
-            match signal {
-                Signal::Metrics => {
-                    for slot in tenant.postings.read().select(matchers) {
-                        generation.remove(slot, range);
-                    }
-                }
-                Signal::Logs => generation
-                    .logs
-                    .write()
-                    .remove(tenant.index, matchers, |record| range.contains(record.time)),
-                Signal::Spans => generation
-                    .spans
-                    .write()
-                    .remove(tenant.index, matchers, |span| range.contains(span.time)),
-            }
-        }
-        if signal == Signal::Metrics {
-            tenant.exemplars.lock().remove(matchers, range);
-        }
-    }
-
-    pub(crate) fn close(&self) -> Result<()> {
-        self.closed.store(true, Ordering::Release);
-        Ok(())
-    }
-}
-
-/// A seed that a client cannot guess: hashes of its bytes must not be steered into collisions.
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    std::hash::RandomState::new().build_hasher().finish()
 }

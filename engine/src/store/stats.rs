@@ -3,7 +3,6 @@
 use super::inner::Inner;
 use crate::context::{RequestContext, TenantId};
 use crate::model::{Generation, SegmentId, Signal, TimeRange};
-use crate::scan::metric_scan::generations;
 
 /// Figures about a whole store.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,7 +22,15 @@ pub struct StoreStats {
     pub index_bytes: u64,
     /// First and last time of the samples in the head, `None` without any.
     pub head_range: Option<TimeRange>,
-    /// Exemplars held.
+    /// Live segments, of all tenants and signals.
+    pub segments: u64,
+    /// Bytes of their files.
+    pub segment_bytes: u64,
+    /// Samples, log records and spans in them.
+    pub segment_rows: u64,
+    /// Deletions that segments have not absorbed yet.
+    pub tombstones: u64,
+    /// Exemplars in the head.
     pub exemplars: u64,
     /// The store's generation.
     pub generation: Generation,
@@ -76,15 +83,16 @@ pub(crate) fn collect(inner: &Inner) -> StoreStats {
     let view = inner.view();
     let mut stats = StoreStats {
         generation: inner.generation(),
-        index_bytes: inner.table.bytes(),
+        index_bytes: inner.index_bytes(),
         ..StoreStats::default()
     };
-    for generation in generations(&view) {
+    for generation in view.heads() {
         stats.head_samples += generation.samples();
         stats.head_series = stats.head_series.max(generation.series());
         stats.head_bytes += generation.bytes();
         stats.head_log_records += generation.logs.read().count();
         stats.head_spans += generation.spans.read().count();
+        stats.exemplars += generation.exemplars.read().len() as u64;
         let range = generation.range();
         if !range.is_empty() {
             let known = stats.head_range.unwrap_or(range);
@@ -94,13 +102,33 @@ pub(crate) fn collect(inner: &Inner) -> StoreStats {
             });
         }
     }
-    for id in inner.tenant_ids() {
-        if let Some(tenant) = inner.tenant(&id) {
-            stats.index_bytes += tenant.postings.read().bytes() as u64;
-            stats.exemplars += tenant.exemplars.lock().len() as u64;
-        }
+    for segment in view.segments.iter() {
+        stats.segments += 1;
+        stats.segment_bytes += segment.bytes;
+        stats.segment_rows += segment.meta().row_count;
     }
+    stats.tombstones = view.tombstones.len() as u64;
     stats
+}
+
+/// The live segments, in order of arrival.
+pub(crate) fn segments(inner: &Inner) -> Vec<SegmentInfo> {
+    let view = inner.view();
+    let infos = view.segments.iter().map(|segment| {
+        let meta = segment.meta();
+        SegmentInfo {
+            id: segment.id,
+            tenant: meta.origin.tenant.clone(),
+            signal: meta.signal,
+            level: meta.origin.level,
+            range: meta.range,
+            rows: meta.row_count,
+            series: meta.series_count,
+            bytes: segment.bytes,
+            generation: segment.generation(),
+        }
+    });
+    infos.collect()
 }
 
 fn largest(mut all: Vec<(String, u64)>, limit: usize) -> Vec<(String, u64)> {

@@ -1,0 +1,199 @@
+//! What to merge and what to drop: metadata in, decision out.
+
+use std::collections::BTreeMap;
+
+use crate::context::TenantId;
+use crate::head::data::DAY_NS;
+use crate::model::{Generation, SegmentId, Signal, TimeRange};
+
+/// What planning knows of a segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SegmentFacts {
+    pub(crate) id: SegmentId,
+    pub(crate) tenant: TenantId,
+    pub(crate) signal: Signal,
+    pub(crate) derivation: Option<String>,
+    pub(crate) level: u8,
+    pub(crate) generation: Generation,
+    pub(crate) range: TimeRange,
+    pub(crate) bytes: u64,
+    /// A deletion hides some of its rows.
+    pub(crate) has_deleted: bool,
+}
+
+/// Segments to be replaced by one that is merged from them, earliest arrival first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MergeJob {
+    pub(crate) inputs: Vec<SegmentId>,
+}
+
+/// How eager planning is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Eagerness {
+    /// In the background: only when it pays.
+    Background,
+    /// Towards the final form: one segment per group, nothing deleted left in it.
+    Final,
+}
+
+/// Neighbouring segments of the same level that are merged in the background. Measured on the devops
+/// set: each further merge of the same rows costs more than the scans of one day save.
+const FAN_IN: usize = 8;
+/// Merges that would write more than this wait for the final form.
+const BACKGROUND_BYTES_MAX: u64 = 1 << 30;
+
+/// What may be merged: the same owner, kind and span of days.
+type Group = (TenantId, Signal, Option<String>, i64, i64);
+
+fn group(facts: &SegmentFacts) -> Group {
+    let day = |time: i64| time.div_euclid(DAY_NS);
+    (
+        facts.tenant.clone(),
+        facts.signal,
+        facts.derivation.clone(),
+        day(facts.range.start.0),
+        day(facts.range.end.0),
+    )
+}
+
+/// The merges to do now, independent of each other.
+pub(crate) fn plan_merges(segments: &[SegmentFacts], eagerness: Eagerness) -> Vec<MergeJob> {
+    let mut groups: BTreeMap<Group, Vec<&SegmentFacts>> = BTreeMap::new();
+    for facts in segments {
+        groups.entry(group(facts)).or_default().push(facts);
+    }
+    let mut jobs = Vec::new();
+    for mut members in groups.into_values() {
+        members.sort_by_key(|facts| (facts.generation, facts.id));
+        let inputs = match eagerness {
+            Eagerness::Final => final_inputs(&members),
+            Eagerness::Background => background_inputs(&members),
+        };
+        if let Some(inputs) = inputs {
+            jobs.push(MergeJob {
+                inputs: inputs.iter().map(|facts| facts.id).collect(),
+            });
+        }
+    }
+    jobs
+}
+
+fn final_inputs<'a>(members: &'a [&'a SegmentFacts]) -> Option<&'a [&'a SegmentFacts]> {
+    let is_final = |facts: &SegmentFacts| facts.level > 0 && !facts.has_deleted;
+    match members {
+        [only] if is_final(only) => None,
+        all => Some(all),
+    }
+}
+
+/// The earliest run of enough neighbours of one level.
+fn background_inputs<'a>(members: &'a [&'a SegmentFacts]) -> Option<&'a [&'a SegmentFacts]> {
+    members
+        .chunk_by(|a, b| a.level == b.level)
+        .filter(|run| run.len() >= FAN_IN)
+        .find(|run| run.iter().map(|facts| facts.bytes).sum::<u64>() <= BACKGROUND_BYTES_MAX)
+}
+
+/// What retention allows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RetentionRule {
+    /// Rows before this time are dropped, nanoseconds.
+    pub(crate) oldest: Option<i64>,
+    /// Bytes of all segments together; 0 for no limit.
+    pub(crate) bytes_max: u64,
+}
+
+/// Segments that retention drops: wholly expired, or the oldest beyond the size.
+pub(crate) fn plan_retention(segments: &[SegmentFacts], rule: RetentionRule) -> Vec<SegmentId> {
+    let expired =
+        |facts: &SegmentFacts| rule.oldest.is_some_and(|oldest| facts.range.end.0 < oldest);
+    let (mut dropped, mut kept): (Vec<_>, Vec<_>) = segments.iter().partition(|f| expired(f));
+    if rule.bytes_max > 0 {
+        kept.sort_by_key(|facts| (facts.range.end, facts.id));
+        let mut total: u64 = kept.iter().map(|facts| facts.bytes).sum();
+        // The newest stays, whatever its size: a limit must not eat what was just written.
+        for facts in kept.iter().take(kept.len().saturating_sub(1)) {
+            if total <= rule.bytes_max {
+                break;
+            }
+            total -= facts.bytes;
+            dropped.push(facts);
+        }
+    }
+    dropped.into_iter().map(|facts| facts.id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(id: u64, level: u8, day: i64) -> SegmentFacts {
+        SegmentFacts {
+            id: SegmentId(id),
+            tenant: TenantId::default(),
+            signal: Signal::Metrics,
+            derivation: None,
+            level,
+            generation: Generation(id),
+            range: TimeRange::new(day * DAY_NS + 1, day * DAY_NS + 100),
+            bytes: 1000,
+            has_deleted: false,
+        }
+    }
+
+    fn ids(job: &MergeJob) -> Vec<u64> {
+        job.inputs.iter().map(|id| id.0).collect()
+    }
+
+    #[test]
+    fn the_background_waits_for_enough_neighbours() {
+        let mut segments: Vec<_> = (1..FAN_IN as u64).map(|id| facts(id, 0, 1)).collect();
+        assert!(plan_merges(&segments, Eagerness::Background).is_empty());
+        segments.insert(0, facts(100, 0, 1));
+        let jobs = plan_merges(&segments, Eagerness::Background);
+        assert_eq!(ids(&jobs[0]), [1, 2, 3, 4, 5, 6, 7, 100]);
+    }
+
+    #[test]
+    fn other_days_levels_and_tenants_stay_apart() {
+        let mut segments: Vec<_> = (1..=6).map(|id| facts(id, 0, 1)).collect();
+        segments.extend((7..=12).map(|id| facts(id, 1, 1)));
+        segments.extend((13..=18).map(|id| facts(id, 0, 2)));
+        assert!(plan_merges(&segments, Eagerness::Background).is_empty());
+        let mut other = facts(19, 0, 2);
+        other.tenant = TenantId::new("other").unwrap();
+        segments.push(other);
+        let jobs = plan_merges(&segments, Eagerness::Final);
+        assert_eq!(jobs.len(), 3);
+        assert_eq!(ids(&jobs[0]).len(), 12);
+    }
+
+    #[test]
+    fn the_final_form_is_left_alone_unless_rows_were_deleted() {
+        let mut only = facts(1, 1, 1);
+        assert!(plan_merges(std::slice::from_ref(&only), Eagerness::Final).is_empty());
+        only.has_deleted = true;
+        assert_eq!(
+            plan_merges(std::slice::from_ref(&only), Eagerness::Final).len(),
+            1
+        );
+        assert_eq!(plan_merges(&[facts(1, 0, 1)], Eagerness::Final).len(), 1);
+    }
+
+    #[test]
+    fn retention_drops_the_expired_and_then_the_oldest() {
+        let segments: Vec<_> = (1..=4).map(|id| facts(id, 1, id as i64)).collect();
+        let rule = |oldest, bytes_max| RetentionRule { oldest, bytes_max };
+        let dropped = |rule| {
+            plan_retention(&segments, rule)
+                .iter()
+                .map(|id| id.0)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(dropped(rule(None, 0)), Vec::<u64>::new());
+        assert_eq!(dropped(rule(Some(2 * DAY_NS + 50), 0)), [1]);
+        assert_eq!(dropped(rule(Some(2 * DAY_NS + 200), 0)), [1, 2]);
+        assert_eq!(dropped(rule(None, 2500)), [1, 2]);
+        assert_eq!(dropped(rule(None, 10)), [1, 2, 3]);
+    }
+}

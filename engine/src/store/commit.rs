@@ -1,0 +1,288 @@
+//! From a request's rows to rows that are durable and visible.
+//!
+//! ```text
+//! caller thread:  definitions that the log lacks -> encode -> log (in order)
+//! log thread:     write and sync what waits -> apply in order -> acknowledge
+//! ```
+//!
+//! The gate is held shared from the choice of definitions to the hand-over to the log, so that a
+//! record never lands in an epoch that lacks a definition it needs.
+
+use std::sync::Arc;
+
+use super::engine::{Engine, Payload};
+use super::inner::{Inner, SessionToken};
+use super::view::{Hides, View};
+use crate::append::Committed;
+use crate::context::RequestContext;
+use crate::error::{EngineError, Result};
+use crate::head::data::HeadData;
+use crate::head::series_data::{Sample, SampleValue};
+use crate::head::series_table::slot_of;
+use crate::head::tenant::Tenant;
+use crate::index::Matcher;
+use crate::manifest::Tombstone;
+use crate::model::{Generation, SeriesRef, Signal, TimeRange};
+use crate::scan::metric_scan::all_matchers;
+use crate::wal::{Deletion, Record};
+
+/// Called once, from a thread of the engine, when a commit is decided.
+pub(crate) type Done = Box<dyn FnOnce(Result<Committed>) + Send>;
+
+impl Engine {
+    /// Hands a record to the log; `done` learns what became of it.
+    pub(crate) fn submit(&self, record: Record, token: SessionToken, done: Done) {
+        if let Err(refused) = self.check_writable() {
+            return done(Err(refused));
+        }
+        let gate = self.gate.read();
+        self.enqueue(*gate, record, token, done);
+    }
+
+    /// Called with the gate held; `epoch` is what it says.
+    fn enqueue(&self, epoch: u32, mut record: Record, token: SessionToken, done: Done) {
+        let series = record.samples.series.iter().copied();
+        let series = series.chain(record.histograms.iter().map(|row| row.series));
+        let series = series.chain(record.exemplars.iter().map(|(series, _)| *series));
+        let Some(definitions) = self.table.definitions(series, epoch) else {
+            let why = "series reference from another session or store".to_owned();
+            return done(Err(EngineError::InvalidArgument(why)));
+        };
+        record.series = definitions;
+        let encoded = record.as_record_ref().encode();
+        let (wal, encoded) = match self.wal().and_then(|wal| Ok((wal, encoded?))) {
+            Ok(ready) => ready,
+            Err(refused) => return done(Err(refused)),
+        };
+        let rows = record.rows();
+        let generation = self.generation();
+        let payload = Payload {
+            record,
+            epoch,
+            token,
+        };
+        wal.submit(encoded, payload, move |logged| {
+            done(logged.map(|_sequence| Committed { rows, generation }));
+        });
+    }
+
+    /// Commits what `make` returns and waits. `make` runs while no generation of the head can begin.
+    pub(crate) fn commit(&self, make: impl FnOnce() -> Record) -> Result<Committed> {
+        self.check_writable()?;
+        let token = Arc::clone(&self.sessions.read());
+        let (sender, receiver) = std::sync::mpsc::sync_channel(1);
+        {
+            let gate = self.gate.read();
+            // The receiver waits below; it cannot be gone.
+            let done = Box::new(move |result| drop(sender.send(result)));
+            self.enqueue(*gate, make(), token, done);
+        }
+        receiver
+            .recv()
+            .unwrap_or_else(|_| Err(EngineError::Unavailable("the store was closed".into())))
+    }
+
+    /// Deletes matching rows of a signal in a range.
+    pub(crate) fn delete(
+        &self,
+        context: &RequestContext,
+        signal: Signal,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Generation> {
+        context.check()?;
+        let mut generation = Generation::default();
+        self.commit(|| {
+            // Numbered under the gate: what is frozen already bears lower numbers, what will be
+            // frozen higher ones.
+            generation = self.next_generation();
+            Record {
+                tenant: context.tenant.clone(),
+                arrival: self.now(),
+                deletions: vec![Deletion {
+                    id: generation.0,
+                    generation,
+                    signal,
+                    matchers: all_matchers(context, matchers),
+                    range,
+                }],
+                ..Record::default()
+            }
+        })?;
+        Ok(generation)
+    }
+
+    /// Writes (or with `None` removes) a state document and returns its new version.
+    pub(crate) fn change_state(
+        &self,
+        context: &RequestContext,
+        collection: &str,
+        key: &str,
+        expected: Option<u64>,
+        value: Option<&[u8]>,
+    ) -> Result<u64> {
+        context.check()?;
+        self.check_writable()?;
+        // Until it is dropped, other changes of the document wait.
+        let change = match value {
+            Some(value) => self
+                .state
+                .begin_put(context, collection, key, expected, value)?,
+            None => self
+                .state
+                .begin_delete(context, collection, key, expected)?,
+        };
+        let version = change.version();
+        self.commit(|| Record {
+            tenant: context.tenant.clone(),
+            arrival: self.now(),
+            state: vec![change.op().clone()],
+            ..Record::default()
+        })?;
+        Ok(version)
+    }
+}
+
+impl Inner {
+    /// Makes a record visible. Called by one thread at a time, in the order of the log.
+    pub(crate) fn apply(&self, sequence: u64, record: Record, epoch: u32) {
+        self.table
+            .set_defined(record.series.iter().map(|(series, _)| *series), epoch);
+        let tenant = self.tenant_or_insert(&record.tenant);
+        for deletion in &record.deletions {
+            self.change_view(|view| self.delete_from(view, sequence, &tenant, deletion));
+        }
+        for op in &record.state {
+            self.state.apply(&tenant.id, op);
+        }
+        let active = Arc::clone(&self.view.read().active);
+        self.apply_rows(&active, &tenant, record);
+    }
+
+    /// Puts the rows of a record into a generation of the head.
+    pub(crate) fn apply_rows(&self, active: &HeadData, tenant: &Tenant, record: Record) {
+        for (metric, metadata) in record.metadata {
+            tenant.set_metadata(&metric, metadata);
+        }
+        push_metrics(
+            active,
+            &record.samples,
+            record.histograms.into_iter().map(|row| {
+                let start = row.start.map_or(0, |start| start.0);
+                let value = SampleValue::Histogram(row.histogram);
+                (
+                    row.series,
+                    Sample {
+                        time: row.time.0,
+                        start,
+                        value,
+                    },
+                )
+            }),
+        );
+        if !record.exemplars.is_empty() {
+            let mut exemplars = active.exemplars.write();
+            for (series, exemplar) in record.exemplars {
+                active.note_time(exemplar.time.0);
+                exemplars.push(slot_of(series), exemplar, self.options.exemplars_max);
+            }
+        }
+        if !record.logs.is_empty() {
+            let mut logs = active.logs.write();
+            for entry in record.logs {
+                // The session or the decoder of the log made sure of the index.
+                let stream = &record.streams[entry.stream as usize];
+                logs.push(tenant.index, stream, entry.record);
+            }
+        }
+        if !record.spans.is_empty() {
+            let mut spans = active.spans.write();
+            for entry in record.spans {
+                let stream = &record.streams[entry.stream as usize];
+                spans.push(tenant.index, stream, entry.span);
+            }
+        }
+    }
+
+    /// Takes deleted rows out of the head of a view, and notes what segments have to hide.
+    pub(crate) fn delete_from(
+        &self,
+        view: &mut View,
+        sequence: u64,
+        tenant: &Tenant,
+        deletion: &Deletion,
+    ) {
+        for head in view.heads() {
+            erase(head, tenant, deletion);
+        }
+        self.raise_generation(deletion.generation);
+        let tombstone = Tombstone {
+            id: deletion.id,
+            tenant: tenant.id.clone(),
+            signal: deletion.signal,
+            matchers: deletion.matchers.clone(),
+            range: deletion.range,
+            generation: deletion.generation,
+            sequence,
+        };
+        // Replay meets deletions that the manifest has already.
+        let known = view.tombstones.iter().any(|known| known.id == tombstone.id);
+        let needed = !view.frozen.is_empty()
+            || view
+                .segments
+                .iter()
+                .any(|segment| tombstone.concerns(segment));
+        if needed && !known {
+            Arc::make_mut(&mut view.tombstones).push(tombstone);
+        }
+    }
+}
+
+/// Appends the metric rows of a record: floats, then histograms.
+fn push_metrics(
+    active: &HeadData,
+    samples: &crate::wal::Samples,
+    histograms: impl Iterator<Item = (SeriesRef, Sample)>,
+) {
+    let starts = samples.starts.iter().copied().chain(std::iter::repeat(0));
+    let floats = samples
+        .series
+        .iter()
+        .zip(&samples.times)
+        .zip(&samples.values)
+        .zip(starts);
+    let floats = floats.map(|(((series, time), value), start)| {
+        (
+            slot_of(*series),
+            Sample {
+                time: *time,
+                start,
+                value: SampleValue::Float(*value),
+            },
+        )
+    });
+    active.push_samples(floats.chain(histograms.map(|(series, row)| (slot_of(series), row))));
+}
+
+/// Takes deleted rows out of a generation of the head.
+fn erase(head: &HeadData, tenant: &Tenant, deletion: &Deletion) {
+    let Deletion {
+        matchers, range, ..
+    } = deletion;
+    match deletion.signal {
+        Signal::Metrics => {
+            for slot in tenant.postings.read().select(matchers) {
+                head.remove(slot, *range);
+                head.exemplars.write().remove(slot, *range);
+            }
+        }
+        Signal::Logs => {
+            let doomed = |record: &crate::model::LogRecord| range.contains(record.time);
+            head.logs.write().remove(tenant.index, matchers, doomed);
+        }
+        Signal::Spans => {
+            let doomed = |span: &crate::model::Span| range.contains(span.time);
+            head.spans.write().remove(tenant.index, matchers, doomed);
+        }
+    }
+}

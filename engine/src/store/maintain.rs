@@ -1,0 +1,389 @@
+//! Sealing, merging, retention: what turns the head into segments and keeps their number small.
+//!
+//! One of these runs at a time (`Inner::maintenance`). Each writes new files, then publishes them
+//! with one change of the manifest and one swap of the view, then removes what is no longer named.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::engine::Engine;
+use super::inner::Evicted;
+use super::segments::Segment;
+use super::view::{FrozenHead, Hides};
+use crate::codec::EncodeEffort;
+use crate::compaction::merge::{MergeInput, merge_metrics};
+use crate::compaction::merge_rows::merge_rows;
+use crate::compaction::plan::{
+    Eagerness, MergeJob, RetentionRule, SegmentFacts, plan_merges, plan_retention,
+};
+use crate::context::RequestContext;
+use crate::error::Result;
+use crate::head::data::HeadData;
+use crate::head::seal::{NewSegment, SegmentPlace, seal_metrics};
+use crate::head::seal_rows::seal_rows;
+use crate::head::tenant::Tenant;
+use crate::io::replace;
+use crate::manifest::{FileReference, SegmentEntry, Tombstone};
+use crate::model::{Generation, LogRecord, SegmentId, Signal, Span, TimeRange};
+use crate::segment::SegmentOrigin;
+
+/// A change of the set of live segments.
+#[derive(Default)]
+pub(crate) struct SegmentChange {
+    pub(crate) added: Vec<NewSegment>,
+    pub(crate) removed: Vec<SegmentId>,
+    /// The frozen generation that the added segments replace.
+    pub(crate) sealed: Option<FrozenHead>,
+}
+
+impl Engine {
+    /// Why the head should be sealed now, if it should.
+    pub(crate) fn seal_reason(&self) -> Option<&'static str> {
+        let active = Arc::clone(&self.view.read().active);
+        if active.is_empty() {
+            return None;
+        }
+        let options = &self.options;
+        let memory = self.memory_bytes();
+        let (samples, series) = (active.samples(), active.series());
+        let log_bytes = self.wal().map_or(0, |wal| wal.stats().bytes);
+        // Sealing frees rows; when most of the memory is series, it would only make short chunks.
+        if memory > options.memory_bytes_max / 2 && active.bytes() > memory / 4 {
+            return Some("memory");
+        }
+        if samples >= options.seal_samples
+            && samples >= options.seal_samples_per_series_min.saturating_mul(series)
+        {
+            return Some("samples");
+        }
+        if log_bytes >= options.seal_log_bytes {
+            return Some("log");
+        }
+        (active.age() >= options.seal_after).then_some("age")
+    }
+
+    /// Freezes the active generation and writes all frozen ones into segments.
+    pub(crate) fn seal(&self) -> Result<()> {
+        let _one_at_a_time = self.maintenance.lock();
+        self.free_evicted();
+        self.freeze()?;
+        loop {
+            let Some(frozen) = self.view.read().frozen.first().cloned() else {
+                break;
+            };
+            let added = self.write_segments(&frozen)?;
+            let data = Arc::clone(&frozen.data);
+            self.publish(SegmentChange {
+                added,
+                sealed: Some(frozen),
+                ..SegmentChange::default()
+            })?;
+            self.evict_inactive(&data);
+        }
+        self.measure_postings();
+        Ok(())
+    }
+
+    /// Starts a new generation of the head, unless the active one is empty.
+    fn freeze(&self) -> Result<()> {
+        let mut epoch = self.gate.write();
+        // Nothing new reaches the log while the gate is held; what is under way arrives first.
+        let sequence = self.wal()?.cut()?;
+        if self.view.read().active.is_empty() {
+            return Ok(());
+        }
+        *epoch += 1;
+        let now = self.now();
+        let generation = self.next_generation();
+        self.change_view(|view| {
+            let data = std::mem::take(&mut view.active);
+            let since = std::mem::replace(&mut view.since, now);
+            view.frozen.push(FrozenHead {
+                generation,
+                sequence,
+                since,
+                data,
+            });
+        });
+        Ok(())
+    }
+
+    fn segment_place<'a>(
+        &'a self,
+        next_id: &'a (dyn Fn() -> SegmentId + Sync),
+    ) -> SegmentPlace<'a> {
+        SegmentPlace {
+            fs: &self.fs,
+            dir: &self.dir,
+            next_id,
+        }
+    }
+
+    fn write_segments(&self, frozen: &FrozenHead) -> Result<Vec<NewSegment>> {
+        let next_id = || self.next_segment_id();
+        let place = self.segment_place(&next_id);
+        let tenants = self.all_tenants();
+        let (data, now) = (&frozen.data, self.now());
+        let origin_of = |tenant: &Tenant| SegmentOrigin {
+            tenant: tenant.id.clone(),
+            level: 0,
+            generation: frozen.generation,
+            arrival: TimeRange {
+                start: frozen.since,
+                end: now,
+            },
+            derivation: None,
+            sources: Vec::new(),
+        };
+        let mut sealed = seal_metrics(&place, &self.table, &tenants, data, origin_of)?;
+        sealed.extend(seal_rows::<LogRecord>(&place, &tenants, data, origin_of)?);
+        sealed.extend(seal_rows::<Span>(&place, &tenants, data, origin_of)?);
+        Ok(sealed)
+    }
+
+    /// Takes series out of the head that have no rows in any generation and had none in the one just
+    /// sealed: they were silent for at least a whole generation.
+    fn evict_inactive(&self, sealed: &HeadData) {
+        let view = self.view();
+        let is_live = |slot: u32| {
+            sealed.sample_count(slot) > 0 || view.heads().any(|head| head.sample_count(slot) > 0)
+        };
+        let mut pending = self.evicted.lock();
+        let waiting: hashbrown::HashSet<u64> = pending
+            .iter()
+            .flat_map(|e| e.entries.iter().map(|entry| entry.series.0))
+            .collect();
+        let mut silent = self.table.entries();
+        silent.retain(|entry| !is_live(entry.slot()) && !waiting.contains(&entry.series.0));
+        if silent.is_empty() {
+            return;
+        }
+        self.table.hide(&silent);
+        // Sessions from now on cannot find them; those that began earlier hold the token.
+        let token = std::mem::take(&mut *self.sessions.write());
+        pending.push(Evicted {
+            token,
+            entries: silent,
+        });
+    }
+
+    /// Frees the slots of evicted series that no session can know any more.
+    fn free_evicted(&self) {
+        let view = self.view();
+        let mut pending = self.evicted.lock();
+        pending.retain_mut(|evicted| {
+            if Arc::strong_count(&evicted.token) > 1 {
+                return true;
+            }
+            // A session that was open then may have written: such series wait for their seal.
+            let has_rows = |slot: u32| view.heads().any(|head| head.sample_count(slot) > 0);
+            let (busy, gone): (Vec<_>, Vec<_>) = evicted
+                .entries
+                .drain(..)
+                .partition(|entry| has_rows(entry.slot()));
+            let tenants = self.all_tenants();
+            for entry in &gone {
+                if let Some(tenant) = tenants.get(entry.tenant as usize) {
+                    tenant.postings.write().remove(entry.slot(), &entry.labels);
+                }
+            }
+            self.table.free(&gone);
+            evicted.entries = busy;
+            !evicted.entries.is_empty()
+        });
+    }
+
+    /// Drops expired segments and merges the others, until there is nothing left to do.
+    pub(crate) fn compact_all(&self, eagerness: Eagerness) -> Result<()> {
+        let _one_at_a_time = self.maintenance.lock();
+        self.drop_expired()?;
+        let context = RequestContext::new();
+        let tombstones = Arc::clone(&self.view().tombstones);
+        loop {
+            let jobs = plan_merges(&self.segment_facts(), eagerness);
+            for job in &jobs {
+                self.merge(&context, job, eagerness)?;
+            }
+            if jobs.is_empty() || eagerness == Eagerness::Final {
+                break;
+            }
+        }
+        if eagerness == Eagerness::Final {
+            self.drop_tombstones(&tombstones)?;
+        }
+        Ok(())
+    }
+
+    fn segment_facts(&self) -> Vec<SegmentFacts> {
+        let view = self.view();
+        let facts = view.segments.iter().map(|segment| {
+            let meta = segment.meta();
+            SegmentFacts {
+                id: segment.id,
+                tenant: meta.origin.tenant.clone(),
+                signal: meta.signal,
+                derivation: meta.origin.derivation.clone(),
+                level: meta.origin.level,
+                generation: segment.generation(),
+                range: meta.range,
+                bytes: segment.bytes,
+                has_deleted: view.tombstones.iter().any(|t| t.concerns(segment)),
+            }
+        });
+        facts.collect()
+    }
+
+    fn retention_rule(&self) -> RetentionRule {
+        let age = self
+            .options
+            .retention
+            .map(|age| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
+        RetentionRule {
+            oldest: age.map(|age| self.now().0.saturating_sub(age)),
+            bytes_max: self.options.retention_bytes,
+        }
+    }
+
+    fn drop_expired(&self) -> Result<()> {
+        let removed = plan_retention(&self.segment_facts(), self.retention_rule());
+        if removed.is_empty() {
+            return Ok(());
+        }
+        self.publish(SegmentChange {
+            removed,
+            ..SegmentChange::default()
+        })
+    }
+
+    fn merge(&self, context: &RequestContext, job: &MergeJob, eagerness: Eagerness) -> Result<()> {
+        let view = self.view();
+        let inputs: Vec<Arc<Segment>> = job
+            .inputs
+            .iter()
+            .filter_map(|id| view.segments.iter().find(|segment| segment.id == *id))
+            .map(Arc::clone)
+            .collect();
+        let next_id = || self.next_segment_id();
+        let input = MergeInput {
+            segments: &inputs,
+            tombstones: &view.tombstones,
+            oldest: self.retention_rule().oldest.unwrap_or(i64::MIN),
+            effort: EncodeEffort::Compact,
+        };
+        let place = self.segment_place(&next_id);
+        let Some(signal) = inputs.first().map(|segment| segment.meta().signal) else {
+            return Ok(());
+        };
+        let merged = match signal {
+            Signal::Metrics => merge_metrics(&place, context, &input)?,
+            Signal::Logs => merge_rows::<LogRecord>(&place, context, &input)?,
+            Signal::Spans => merge_rows::<Span>(&place, context, &input)?,
+        };
+        tracing::debug!(inputs = inputs.len(), ?eagerness, "segments merged");
+        self.publish(SegmentChange {
+            added: merged.into_iter().collect(),
+            removed: job.inputs.clone(),
+            sealed: None,
+        })
+    }
+
+    /// Makes a change of segments durable, then visible, then removes files that nobody names.
+    fn publish(&self, change: SegmentChange) -> Result<()> {
+        let mut opened = Vec::new();
+        for new in &change.added {
+            opened.push(Segment::open(
+                &*self.fs,
+                &new.path,
+                new.id,
+                new.meta.signal,
+                new.identity,
+            )?);
+        }
+        self.record_change(&change)?;
+        let mut removed = Vec::new();
+        self.change_view(|view| {
+            let segments = Arc::make_mut(&mut view.segments);
+            segments.retain(|segment| {
+                let stays = !change.removed.contains(&segment.id);
+                if !stays {
+                    removed.push(Arc::clone(segment));
+                }
+                stays
+            });
+            segments.extend(opened);
+            segments.sort_by_key(|segment| (segment.generation(), segment.id));
+            if let Some(sealed) = &change.sealed {
+                view.frozen
+                    .retain(|frozen| frozen.generation != sealed.generation);
+            }
+        });
+        for segment in removed {
+            // A file that cannot be removed now is removed when the store opens next.
+            let path = self.dir.join(crate::segment::file_name(segment.id));
+            if let Err(error) = self.fs.remove(&path) {
+                tracing::warn!(%error, "a merged segment stays until the next start");
+            }
+        }
+        Ok(())
+    }
+
+    /// Forgets deletions that the final merge has absorbed, unless a frozen row still needs them.
+    fn drop_tombstones(&self, absorbed: &[Tombstone]) -> Result<()> {
+        if absorbed.is_empty() || !self.view().frozen.is_empty() {
+            return Ok(());
+        }
+        let left = |tombstones: &[Tombstone]| -> Vec<Tombstone> {
+            let gone = |t: &Tombstone| absorbed.iter().any(|gone| gone.id == t.id);
+            tombstones.iter().filter(|t| !gone(t)).cloned().collect()
+        };
+        self.change_view(|view| view.tombstones = Arc::new(left(&view.tombstones)));
+        self.record_change(&SegmentChange::default())
+    }
+
+    /// Makes a change of segments durable: state snapshot, then manifest, then the log is cut short.
+    fn record_change(&self, change: &SegmentChange) -> Result<()> {
+        let wal = self.wal()?;
+        let mut manifest = self.manifest.lock();
+        let mut next = manifest.clone();
+        next.generation = self.next_generation();
+        next.segments
+            .retain(|entry| !change.removed.contains(&entry.id));
+        next.segments
+            .extend(change.added.iter().map(|new| SegmentEntry {
+                id: new.id,
+                identity: new.identity,
+                meta: new.meta.clone(),
+            }));
+        next.segments
+            .sort_by_key(|entry| (entry.meta.origin.generation, entry.id));
+        next.segment_id_next = self.segment_ids.load(Ordering::Relaxed) + 1;
+        next.tombstone_id_next = next.generation.0 + 1;
+        next.tombstones = self.view.read().tombstones.to_vec();
+        if let Some(sealed) = &change.sealed {
+            next.log.sequence = sealed.sequence;
+            next.log.first_file = wal.first_file_for(sealed.sequence);
+            next.state = self.write_state(next.generation)?;
+        }
+        next.store(&*self.fs, &self.dir)?;
+        let before = std::mem::replace(&mut *manifest, next);
+        if before.state != manifest.state {
+            if let Some(old) = before.state {
+                self.fs.remove(&self.dir.join(old.name))?;
+            }
+        }
+        if change.sealed.is_some() {
+            wal.remove_before(manifest.log.sequence)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the state documents as they are now: at least what the log before the seal says.
+    fn write_state(&self, generation: Generation) -> Result<Option<FileReference>> {
+        if self.state.size().0 == 0 {
+            return Ok(None);
+        }
+        let (name, bytes) = self.state.snapshot(generation);
+        replace(&*self.fs, &self.dir.join(&name), &bytes)?;
+        Ok(Some(FileReference::of(name, &bytes)))
+    }
+}

@@ -1,0 +1,256 @@
+//! Opening: lock, manifest, segments, state documents, log; in this order.
+//!
+//! Nothing is repaired silently: a file that the manifest names and that is missing, cut or swapped
+//! ends the opening with an error that names it. Leftovers of a crash (temporary files, segments that
+//! no manifest names, the torn tail of the log) are removed.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+
+use super::engine::{Engine, HeadApplier};
+use super::inner::Inner;
+use super::segments::Segment;
+use super::view::View;
+use crate::error::{EngineError, Result};
+use crate::head::series_table::SeriesTable;
+use crate::io::{FileSystem, SharedFileSystem};
+use crate::manifest::{MANIFEST_FILE, Manifest};
+use crate::model::{SegmentId, SeriesRef};
+use crate::options::{StoreOptions, SyncMode};
+use crate::segment::file_name;
+use crate::state::StateStore;
+use crate::wal::{Record, ReplayReport, Wal, WalOptions, is_pristine, replay};
+
+/// Log files lie here below the data directory.
+pub(crate) const WAL_DIR: &str = "wal";
+
+impl Engine {
+    /// Opens or makes a store.
+    pub(crate) fn open(
+        fs: SharedFileSystem,
+        dir: &Path,
+        options: StoreOptions,
+    ) -> Result<Arc<Self>> {
+        let wal_dir = dir.join(WAL_DIR);
+        fs.create_dir_all(&wal_dir)?;
+        let lock = fs.lock(dir)?;
+        let manifest = match Manifest::load(&*fs, dir)? {
+            Some(manifest) => manifest,
+            None => {
+                if !is_pristine(&*fs, &wal_dir)? {
+                    return Err(lost_manifest(dir));
+                }
+                let empty = Manifest::default();
+                empty.store(&*fs, dir)?;
+                empty
+            }
+        };
+        manifest.check_files(&*fs, dir)?;
+        manifest.remove_orphans(&*fs, dir)?;
+        let start = manifest.log;
+        let mut inner = Inner::new(Arc::clone(&fs), dir, options, manifest)?;
+        let (report, position) = {
+            let mut replayer = Replayer::default();
+            replay(&*fs, &wal_dir, start, |sequence, record| {
+                let record = replayer.translate(&inner, sequence, record)?;
+                inner.apply(sequence, record, 0);
+                Ok(())
+            })?
+        };
+        inner.replayed = report;
+        let inner = Arc::new(inner);
+        let applier = HeadApplier(Arc::clone(&inner));
+        let wal_options = wal_options(&inner.options);
+        let wal = match position {
+            Some(position) => Wal::open(fs, &wal_dir, &position, wal_options, applier)?,
+            None => Wal::create(fs, &wal_dir, wal_options, applier)?,
+        };
+        let engine = Self::for_writing(inner, wal, lock);
+        engine.start_worker()?;
+        Ok(engine)
+    }
+}
+
+fn lost_manifest(dir: &Path) -> EngineError {
+    EngineError::Corruption(crate::error::Corruption {
+        path: dir.join(MANIFEST_FILE),
+        offset: 0,
+        expected: "the manifest of a store that has a log".into(),
+        found: "no file".into(),
+    })
+}
+
+fn wal_options(options: &StoreOptions) -> WalOptions {
+    let mut wal = WalOptions {
+        sync: options.sync,
+        ..WalOptions::default()
+    };
+    if options.sync == SyncMode::Off {
+        // Allocating ahead spares syncs their metadata; without syncs it only takes space.
+        wal.preallocate_bytes = 0;
+    }
+    wal
+}
+
+impl Inner {
+    /// What manifest and segments say, with an empty head.
+    pub(crate) fn new(
+        fs: SharedFileSystem,
+        dir: &Path,
+        options: StoreOptions,
+        manifest: Manifest,
+    ) -> Result<Self> {
+        let segments = open_segments(&*fs, dir, &manifest, &[])?;
+        let state = read_state(&*fs, dir, &manifest)?;
+        let view = View {
+            segments: Arc::new(segments),
+            tombstones: Arc::new(manifest.tombstones.clone()),
+            frozen: Vec::new(),
+            since: options.clock.now(),
+            active: Arc::default(),
+        };
+        let inner = Self {
+            options,
+            fs,
+            dir: dir.to_owned(),
+            table: SeriesTable::new(random_seed()),
+            state,
+            tenants: RwLock::default(),
+            view: RwLock::new(Arc::new(view)),
+            gate: RwLock::new(1),
+            maintenance: Mutex::new(()),
+            sessions: RwLock::default(),
+            evicted: Mutex::default(),
+            generation: AtomicU64::new(manifest.generation.0),
+            segment_ids: AtomicU64::new(manifest.segment_id_next - 1),
+            closed: AtomicBool::new(false),
+            postings_bytes: AtomicU64::new(0),
+            replayed: ReplayReport::default(),
+            manifest: Mutex::new(manifest),
+        };
+        inner.learn_from_segments()?;
+        Ok(inner)
+    }
+
+    /// Tenants and metadata are known from the segments.
+    pub(crate) fn learn_from_segments(&self) -> Result<()> {
+        let view = self.view();
+        for segment in view.segments.iter() {
+            let tenant = self.tenant_or_insert(&segment.meta().origin.tenant);
+            let Some(reader) = segment.metrics() else {
+                continue;
+            };
+            for (metric, all) in reader.metadata()? {
+                for metadata in all {
+                    tenant.set_metadata(&metric, metadata);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn next_segment_id(&self) -> SegmentId {
+        SegmentId(self.segment_ids.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// Opens the segments that a manifest names, in order of arrival; those in `open` are taken over.
+pub(crate) fn open_segments(
+    fs: &dyn FileSystem,
+    dir: &Path,
+    manifest: &Manifest,
+    open: &[Arc<Segment>],
+) -> Result<Vec<Arc<Segment>>> {
+    let mut segments = Vec::with_capacity(manifest.segments.len());
+    for entry in &manifest.segments {
+        let known = open.iter().find(|segment| segment.id == entry.id);
+        segments.push(match known {
+            Some(segment) => Arc::clone(segment),
+            None => {
+                let path = dir.join(file_name(entry.id));
+                Segment::open(fs, &path, entry.id, entry.meta.signal, entry.identity)?
+            }
+        });
+    }
+    segments.sort_by_key(|segment| (segment.generation(), segment.id));
+    Ok(segments)
+}
+
+/// Reads the state documents as the manifest has them.
+pub(crate) fn read_state(
+    fs: &dyn FileSystem,
+    dir: &Path,
+    manifest: &Manifest,
+) -> Result<StateStore> {
+    match &manifest.state {
+        None => Ok(StateStore::default()),
+        Some(file) => {
+            let bytes = file.read(fs, dir)?;
+            StateStore::from_snapshot(&dir.join(&file.name), &bytes)
+        }
+    }
+}
+
+/// Turns the series references of the process that wrote the log into those of this one; a later
+/// definition of a reference replaces an earlier one.
+#[derive(Default)]
+pub(crate) struct Replayer {
+    series: HashMap<SeriesRef, SeriesRef>,
+}
+
+impl Replayer {
+    /// The record as this process would have made it.
+    pub(crate) fn translate(
+        &mut self,
+        inner: &Inner,
+        sequence: u64,
+        mut record: Record,
+    ) -> Result<Record> {
+        let tenant = inner.tenant_or_insert(&record.tenant);
+        for (logged, labels) in std::mem::take(&mut record.series) {
+            // What was acknowledged is taken back whatever the limits are today.
+            let admit = || Ok::<(), EngineError>(());
+            let entry = inner
+                .table
+                .find_or_insert(tenant.index, &labels, admit, |entry| {
+                    tenant.postings.write().insert(entry.slot(), &entry.labels);
+                })?;
+            self.series.insert(logged, entry.series);
+        }
+        let translate = |series: &mut SeriesRef| match self.series.get(series) {
+            Some(known) => {
+                *series = *known;
+                Ok(())
+            }
+            None => Err(EngineError::Corruption(crate::error::Corruption {
+                path: inner.dir.join(WAL_DIR),
+                offset: 0,
+                expected: format!(
+                    "a definition of series {} before record {sequence}",
+                    series.0
+                ),
+                found: "none".into(),
+            })),
+        };
+        record.samples.series.iter_mut().try_for_each(translate)?;
+        record
+            .histograms
+            .iter_mut()
+            .try_for_each(|row| translate(&mut row.series))?;
+        record
+            .exemplars
+            .iter_mut()
+            .try_for_each(|(series, _)| translate(series))?;
+        Ok(record)
+    }
+}
+
+/// A seed that a client cannot guess: hashes of its bytes must not be steered into collisions.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::hash::RandomState::new().build_hasher().finish()
+}
