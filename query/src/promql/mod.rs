@@ -27,6 +27,7 @@ pub mod resolve;
 pub mod result;
 pub mod runtime;
 pub mod steps;
+pub mod testscript;
 
 pub use engine::{PromqlEngine, PromqlOptions, Query, QueryOptions};
 pub use failure::PromqlError;

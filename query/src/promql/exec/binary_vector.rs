@@ -225,11 +225,9 @@ impl Work<'_> {
             partner = Some((number, value));
         }
         // The fill value of each side, in terms of many and one.
-        let (fill_many, fill_one) = if operator.swapped() {
-            (matching.fill_rhs, matching.fill_lhs)
-        } else {
-            (matching.fill_lhs, matching.fill_rhs)
-        };
+        // Prometheus swaps the operands of `group_right` but not the fill values, so that
+        // `fill_left` always fills the "many" side.
+        let (fill_many, fill_one) = (matching.fill_lhs, matching.fill_rhs);
         let mut seen = HashSet::new();
         for &number in &found.many {
             let Some(value) = self.many.row(number).value(step) else {

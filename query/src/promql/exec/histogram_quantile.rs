@@ -44,8 +44,6 @@ pub struct HistogramQuantile {
     pub scalar_pos: Vec<PosRange>,
     /// Where the vector stands.
     pub vector_pos: PosRange,
-    /// Where the first argument stands.
-    pub first_pos: PosRange,
     /// When.
     pub steps: Steps,
     /// The query.
@@ -116,9 +114,8 @@ impl HistogramQuantile {
             series: HashMap::new(),
             notes,
         };
-        if !table.is_empty() {
-            work.check_quantiles();
-        }
+        // Also without any histogram.
+        work.check_quantiles();
         // Steps at which a native histogram of the same labels spoils a classic one.
         let mut spoiled: Vec<Vec<u32>> = vec![Vec::new(); classics.len()];
         for row in table.rows().filter(|row| !row.histograms.is_empty()) {
@@ -230,7 +227,7 @@ impl Work<'_> {
 
     fn native(&mut self, labels: &[u8], step: usize, histogram: &Histogram) -> Result<()> {
         let metric = labelset::metric_name(labels);
-        let pos = self.operator.first_pos;
+        let pos = self.operator.vector_pos;
         if self.operator.kind == QuantileKind::Fraction {
             let (lower, upper) = (self.scalar(0, step), self.scalar(1, step));
             let (fraction, had_nan) = quantile::fraction(lower, upper, histogram);

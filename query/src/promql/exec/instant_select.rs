@@ -15,10 +15,13 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::operator::{Inputs, Operator, partition_count};
 use super::state::QueryState;
+use crate::promql::annotations::Annotation;
+use crate::promql::ast::PosRange;
 use crate::promql::batch::{
     HistogramPoint, SampleBatch, SeriesSamples, StepVectors, StepVectorsBuilder,
 };
 use crate::promql::functions::{extended, extended_histogram};
+use crate::promql::labelset;
 use crate::promql::steps::Lookup;
 
 /// What is taken of the sample.
@@ -41,6 +44,8 @@ pub struct InstantSelect {
     pub lookup: Lookup,
     /// What it takes.
     pub selected: Selected,
+    /// Where the selector stands, for remarks.
+    pub pos: PosRange,
     /// How often each sample counts in the statistics; 0 inside subqueries.
     pub count_weight: u64,
     /// The query.
@@ -149,7 +154,7 @@ impl InstantSelect {
             let samples = batch.samples(row, histograms);
             builder.begin();
             if self.selected == Selected::Smoothed {
-                self.smooth(samples, &mut builder);
+                self.smooth(samples, batch.labels(row), &mut builder);
                 builder.finish_row(batch.labels(row), batch.drop_name(row));
                 continue;
             }
@@ -201,8 +206,14 @@ impl InstantSelect {
         matches!(self.selected, Selected::Time | Selected::StartTime)
     }
 
-    /// Values interpolated at each step; without a later sample the earlier one stays.
-    fn smooth(&self, samples: SeriesSamples<'_>, builder: &mut StepVectorsBuilder) {
+    /// Values interpolated at each step; without a later sample the earlier one stays. Between a
+    /// float and a histogram there is nothing.
+    fn smooth(
+        &self,
+        samples: SeriesSamples<'_>,
+        labels: &[u8],
+        builder: &mut StepVectorsBuilder,
+    ) {
         let lookback = self.state.lookback_ms;
         let kept = |i: &usize| !is_stale(samples.values[*i]);
         let floats: Vec<(i64, f64)> = (0..samples.times.len())
@@ -229,6 +240,25 @@ impl InstantSelect {
                 .map(|i| points[i])
                 .filter(|p| p.time_ms > from);
             let next = points.get(next).copied().filter(|p| p.time_ms <= to);
+            let newest = |float: Option<(i64, f64)>, point: Option<&HistogramPoint>| {
+                float.map(|p| p.0).max(point.map(|p| p.time_ms))
+            };
+            let on_sample = newest(before, previous) == Some(time);
+            let float_first = before.map(|p| p.0) > previous.map(|p| p.time_ms);
+            let float_next = match (after, next) {
+                (Some(float), Some(point)) => Some(float.0 < point.time_ms),
+                (float, point) => (float.is_some() || point.is_some()).then_some(float.is_some()),
+            };
+            if !on_sample
+                && (before.is_some() || previous.is_some())
+                && float_next.is_some_and(|float_next| float_next != float_first)
+            {
+                let metric = labelset::metric_name(labels);
+                self.state.annotate(Annotation::mixed_floats_histograms(self.pos, metric));
+                continue;
+            }
+            let (before, previous) =
+                if float_first { (before, None) } else { (None, previous) };
             match (before, previous) {
                 (Some(before), _) if before.0 == time => builder.set(step, before.1),
                 (Some(before), None) => {

@@ -41,8 +41,8 @@ pub enum MapKind {
     MaxOf,
     /// The time of the step in seconds, whatever the value (`timestamp` of no plain selector).
     StepTime(Steps),
-    /// The same number, whatever the value.
-    Constant(f64),
+    /// Nothing is left (`start_timestamp` of no plain selector).
+    Nothing,
 }
 
 /// The operator. Inputs: the vector, then scalar arguments that are no literals.
@@ -151,7 +151,7 @@ impl MapValues {
                     (MapKind::StepTime(steps), _) => {
                         builder.set(step, steps.time(step) as f64 / 1000.0);
                     }
-                    (MapKind::Constant(number), _) => builder.set(step, number),
+                    (MapKind::Nothing, _) => {}
                     _ => {}
                 }
             }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use chronolith_engine::model::{SampleColumns, TimeRange, TimestampNs};
+use chronolith_engine::model::{
+    CounterResetHint, Histogram, HistogramSample, SampleColumns, TimeRange, TimestampNs,
+};
 use chronolith_engine::{MetricScan, ScanRequest};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
@@ -19,6 +21,7 @@ use super::operator::{Inputs, Operator};
 use super::state::QueryState;
 use crate::promql::batch::{SampleBatch, SampleBatchBuilder};
 use crate::promql::failure::PromqlError;
+use crate::promql::histogram::reset::detect_reset;
 
 /// Series per partition below which another partition costs more than it brings.
 const PARTITION_SERIES_MIN: usize = 64;
@@ -32,6 +35,7 @@ pub struct SeriesScan {
     scan: Arc<OpenScan>,
     range: TimeRange,
     partitions: usize,
+    detect_resets: bool,
     state: Arc<QueryState>,
 }
 
@@ -63,7 +67,17 @@ impl SeriesScan {
             scan,
             range,
             partitions,
+            detect_resets: false,
             state: Arc::clone(state),
+        }
+    }
+
+    /// Whether histograms whose counter-reset hint is unknown get one by comparison with the
+    /// histogram before.
+    pub fn detecting_resets(self, detect_resets: bool) -> Self {
+        Self {
+            detect_resets,
+            ..self
         }
     }
 }
@@ -133,6 +147,9 @@ impl Reader {
         }
         self.scan.state.count_read(columns.len() as u64);
         to_millis(columns);
+        if self.scan.detect_resets {
+            detect_resets(&mut columns.histograms);
+        }
         // A start time of 0 means "not known"; so does the engine's.
         builder.extend_starts(columns.start_timestamps.iter().map(|&t| ms(t)));
         for sample in &columns.histograms {
@@ -142,6 +159,26 @@ impl Reader {
         builder.take_floats(&mut columns.timestamps, &mut columns.values);
         builder.finish_row(scan.labels(index).as_bytes(), false);
         Ok(())
+    }
+}
+
+/// Replaces unknown hints, but for the first histogram, of which nothing can be told.
+fn detect_resets(samples: &mut [HistogramSample]) {
+    let mut previous: Option<Arc<Histogram>> = None;
+    for sample in samples.iter_mut().filter(|sample| !sample.histogram.is_stale()) {
+        let current = Arc::clone(&sample.histogram);
+        if let Some(previous) = &previous
+            && current.counter_reset_hint == CounterResetHint::Unknown
+        {
+            let hint = if detect_reset(&current, previous) {
+                CounterResetHint::Reset
+            } else {
+                CounterResetHint::NotReset
+            };
+            let hinted = Histogram { counter_reset_hint: hint, ..Histogram::clone(&current) };
+            sample.histogram = Arc::new(hinted);
+        }
+        previous = Some(current);
     }
 }
 

@@ -197,11 +197,14 @@ pub fn quantile_over_time(window: &Window<'_>, scope: &mut Scope<'_>) -> Option<
     Some(Outcome::Float(quantile(q, scope.scratch)))
 }
 
-/// `mad_over_time`: the median of the distances to the median.
+/// `mad_over_time`: the median of the distances to the median; NaN where a sample is NaN.
 pub fn mad(window: &Window<'_>, scope: &mut Scope<'_>) -> Option<Outcome> {
     let values = floats(window, scope)?;
     scope.scratch.clear();
     scope.scratch.extend_from_slice(values);
+    if values.iter().any(|value| value.is_nan()) {
+        return Some(Outcome::Float(f64::NAN));
+    }
     let median = quantile(0.5, scope.scratch);
     for value in scope.scratch.iter_mut() {
         *value = (*value - median).abs();

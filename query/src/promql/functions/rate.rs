@@ -229,13 +229,10 @@ pub(super) fn increase_of_histograms(
     }
     if is_counter {
         // What stood before the first sample counts only if it is not cut off already.
-        let mut before = HistogramPoint {
-            histogram: previous,
-            ..points[0].clone()
-        };
-        let first_is_cut = !Arc::ptr_eq(&before.histogram, first);
+        let first_is_cut = !from_zero && !Arc::ptr_eq(&previous, first);
+        let mut before = points[0].clone();
         for (index, point) in points.iter().enumerate().skip(1) {
-            let skip = index == 1 && first_is_cut && !from_zero;
+            let skip = index == 1 && first_is_cut;
             if !skip && is_reset(&before, point) {
                 let Ok((sum, combined)) = arithmetic::add(&result, &before.histogram) else {
                     scope.note(mixed());

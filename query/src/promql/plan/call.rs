@@ -67,6 +67,11 @@ impl Planner<'_> {
             return self.map_call(call, MapKind::Float(f), place);
         }
         if let Some(f) = histogram_map(name) {
+            let detect_resets = match name {
+                "histogram_count" | "histogram_sum" | "histogram_avg" => true,
+                _ => place.detect_resets,
+            };
+            let place = Place { detect_resets, ..place };
             return self.map_call(call, MapKind::Histogram(f), place);
         }
         self.special_call(call, place)
@@ -212,7 +217,7 @@ impl Planner<'_> {
             _ => {
                 let input = self.expr(&call.args[0], place)?;
                 let kind = if of_start {
-                    MapKind::Constant(0.0)
+                    MapKind::Nothing
                 } else {
                     MapKind::StepTime(place.steps)
                 };
@@ -308,7 +313,6 @@ impl Planner<'_> {
             scalars,
             scalar_pos,
             vector_pos: vector.pos(),
-            first_pos: call.args[0].pos(),
             steps: place.steps,
             state: Arc::clone(&self.state),
         };

@@ -49,6 +49,7 @@ impl Planner<'_> {
         let select = InstantSelect {
             lookup,
             selected: Selected::Time,
+            pos: call.pos,
             count_weight: place.count_weight,
             state: Arc::clone(&self.state),
         };

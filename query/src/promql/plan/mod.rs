@@ -53,6 +53,9 @@ pub struct Place {
     /// How often samples count in the statistics: 0 inside subqueries, the number of broadcast
     /// steps in invariant parts.
     pub count_weight: u64,
+    /// Below `histogram_count` and the like, where only the hints of histograms tell resets:
+    /// unknown hints are worked out while reading.
+    pub detect_resets: bool,
 }
 
 /// The root of a plan.
@@ -110,6 +113,7 @@ impl<'a> Planner<'a> {
         let place = Place {
             steps: self.query,
             count_weight: 1,
+            detect_resets: false,
         };
         match expr.value_type() {
             ValueType::String => match expr.unparen() {
@@ -136,6 +140,7 @@ impl<'a> Planner<'a> {
             let first = Place {
                 steps: place.steps.first(),
                 count_weight: place.count_weight * steps as u64,
+                ..place
             };
             let planned = self.expr_at(expr, first)?;
             let broadcast = Broadcast {
@@ -258,6 +263,7 @@ impl<'a> Planner<'a> {
     }
 
     fn binary(&mut self, e: &Binary, place: Place) -> Result<Planned> {
+        let place = Place { detect_resets: false, ..place };
         let scalar = |expr: &Expr| expr.value_type() == ValueType::Scalar;
         let Some(matching) = e
             .matching

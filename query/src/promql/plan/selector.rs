@@ -47,11 +47,15 @@ impl Planner<'_> {
     fn scan(
         &mut self,
         selector: &VectorSelector,
-        start_ms: i64,
-        end_ms: i64,
+        (start_ms, end_ms): (i64, i64),
+        place: Place,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let matchers: Result<Vec<Matcher>> = selector.matchers.iter().map(matcher).collect();
-        self.scan_matchers(matchers?, start_ms, end_ms)
+        let scan = self.series_scan(matchers?, start_ms, end_ms)?;
+        // Extended windows are cut and interpolated, which hints would not survive.
+        let detect_resets = place.detect_resets && selector.extension == Extension::None;
+        let scan = scan.detecting_resets(detect_resets);
+        Ok(OperatorExec::new(scan, Vec::new()))
     }
 
     pub(super) fn scan_matchers(
@@ -60,6 +64,15 @@ impl Planner<'_> {
         start_ms: i64,
         end_ms: i64,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(OperatorExec::new(self.series_scan(matchers, start_ms, end_ms)?, Vec::new()))
+    }
+
+    fn series_scan(
+        &mut self,
+        matchers: Vec<Matcher>,
+        start_ms: i64,
+        end_ms: i64,
+    ) -> Result<SeriesScan> {
         self.state.check()?;
         let range = TimeRange::from_millis(start_ms, end_ms);
         let request = ScanRequest::new(matchers.clone(), range);
@@ -73,8 +86,7 @@ impl Planner<'_> {
                 open
             }
         };
-        let scan = SeriesScan::new(request, open, self.partitions_max, &self.state);
-        Ok(OperatorExec::new(scan, Vec::new()))
+        Ok(SeriesScan::new(request, open, self.partitions_max, &self.state))
     }
 
     pub(super) fn vector_selector(
@@ -104,11 +116,12 @@ impl Planner<'_> {
         } else {
             last
         };
-        let scan = self.scan(selector, start, end)?;
+        let scan = self.scan(selector, (start, end), place)?;
         let state = Arc::clone(&self.state);
         let select = InstantSelect {
             lookup,
             selected,
+            pos: selector.pos,
             count_weight: place.count_weight,
             state,
         };
@@ -142,11 +155,8 @@ impl Planner<'_> {
             Extension::Smoothed => (lookback, lookback),
         };
         let start = first.saturating_sub(matrix.range_ms).saturating_sub(before);
-        let plan = self.scan(
-            selector,
-            start.saturating_add(1),
-            last.saturating_add(after),
-        )?;
+        let bounds = (start.saturating_add(1), last.saturating_add(after));
+        let plan = self.scan(selector, bounds, place)?;
         Ok(Range {
             plan,
             lookup,
@@ -172,6 +182,7 @@ impl Planner<'_> {
         let inner = Place {
             steps,
             count_weight: 0,
+            ..place
         };
         let planned = self.expr(&subquery.expr, inner)?;
         let samples = SubquerySamples {
