@@ -15,6 +15,7 @@ pub mod ingest;
 pub mod listen;
 pub mod request;
 pub mod router;
+pub mod scrape;
 pub mod state;
 pub mod telemetry;
 pub mod wire;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::{DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
@@ -14,9 +14,9 @@ use http::{HeaderValue, Method, StatusCode, header};
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
-use crate::api::{admin, federate, health, metadata, status};
+use crate::api::{admin, federate, health, metadata, status, targets};
 use crate::error::{ApiError, ErrorType};
-use crate::ingest::remote_write;
+use crate::ingest::{pushgateway, remote_write};
 use crate::listen::Authenticator;
 use crate::state::AppState;
 
@@ -35,6 +35,13 @@ pub fn router(state: AppState, authenticator: Arc<Authenticator>) -> Router {
         .route("/-/ready", get(health::ready))
         .route("/version", get(health::version))
         .route("/federate", get(federate::federate))
+        .route(
+            "/metrics/{*group}",
+            put(pushgateway::push)
+                .post(pushgateway::push)
+                .delete(pushgateway::delete)
+                .layer(DefaultBodyLimit::max(pushgateway::PUSH_BYTES_MAX)),
+        )
         .nest("/api/v1", api_v1())
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -71,6 +78,8 @@ fn api_v1() -> Router<AppState> {
         .route("/status/flags", get(status::flags))
         .route("/status/config", get(status::config))
         .route("/status/tsdb", get(status::tsdb))
+        .route("/targets", get(targets::targets))
+        .route("/scrape_pools", get(targets::scrape_pools))
         .route("/rules", get(status::rules))
         .route("/alerts", get(status::alerts))
         .route("/admin/flush", post(admin::flush))

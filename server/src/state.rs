@@ -4,6 +4,7 @@
 //! on an async thread; they go through [`AppState::blocking`] or hand it a callback. What may run
 //! at the same time is bounded here: queries by number, writes by the bytes that they hold.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -16,6 +17,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use crate::config::{ByteSize, Config, Settings};
 use crate::error::{ApiError, ErrorType};
 use crate::listen::Principal;
+use crate::request::Caller;
+use crate::scrape::manager::ScrapeManager;
+use crate::scrape::pushgateway::Pushgateway;
 use crate::telemetry::Metrics;
 
 /// Write budgets are counted in this many bytes, so that a semaphore can hold large ones.
@@ -35,6 +39,8 @@ struct Shared {
     config: Config,
     metrics: Metrics,
     features: Features,
+    scraper: ScrapeManager,
+    pushgateway: Arc<Pushgateway>,
     query_slots: Semaphore,
     write_budget: Arc<Semaphore>,
     buffers: Mutex<Vec<Vec<u8>>>,
@@ -53,7 +59,12 @@ impl AppState {
             .write_inflight_max
             .min(ByteSize(settings.memory_max.0 / 8));
         let budget_units = inflight_max.as_usize() / BUDGET_UNIT_BYTES;
+        // Relative paths in the configuration count from its own folder.
+        let base = config.file.path.parent().unwrap_or(Path::new(""));
+        let scraper = ScrapeManager::new(store.clone(), base, settings.write_future_max);
         let shared = Shared {
+            scraper,
+            pushgateway: Arc::new(Pushgateway::new(store.clone())),
             query_slots: Semaphore::new(settings.query_concurrency_max.max(1) as usize),
             write_budget: Arc::new(Semaphore::new(
                 budget_units.clamp(1, u32::MAX as usize >> 4),
@@ -98,6 +109,40 @@ impl AppState {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// The scrape loops.
+    #[must_use]
+    pub fn scraper(&self) -> &ScrapeManager {
+        &self.0.scraper
+    }
+
+    /// The pushed groups.
+    #[must_use]
+    pub fn pushgateway(&self) -> &Arc<Pushgateway> {
+        &self.0.pushgateway
+    }
+
+    /// The context of a write.
+    #[must_use]
+    pub fn write_context(&self, caller: &Caller) -> RequestContext {
+        let mut context = RequestContext::for_tenant(caller.tenant.clone());
+        context.principal = caller.principal.as_ref().map(|p| Arc::clone(&p.0));
+        context
+    }
+
+    /// Answers with an error once the server is on its way down.
+    ///
+    /// # Errors
+    /// 503 while stopping.
+    pub fn refuse_while_stopping(&self) -> Result<(), ApiError> {
+        match self.is_stopping() {
+            true => Err(ApiError::new(
+                ErrorType::Unavailable,
+                "the server is stopping",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// When the server started.
@@ -217,7 +262,7 @@ impl AppState {
 }
 
 /// The language features among `names`; other names belong to other parts.
-fn features(names: &[String]) -> Features {
+pub(crate) fn features(names: &[String]) -> Features {
     let mut features = Features::default();
     for name in names {
         features.enable(name);

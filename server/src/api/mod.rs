@@ -8,3 +8,4 @@ pub mod metadata;
 pub mod params;
 pub mod selectors;
 pub mod status;
+pub mod targets;

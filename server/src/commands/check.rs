@@ -6,6 +6,7 @@ use anyhow::Context as _;
 
 use crate::config::Config;
 use crate::listen::{Authenticator, acceptor};
+use crate::scrape::config::ScrapeConfigs;
 
 /// Reads a file as `serve` would, environment included, and checks what it refers to.
 ///
@@ -14,6 +15,7 @@ use crate::listen::{Authenticator, acceptor};
 pub(super) fn config(file: &Path) -> anyhow::Result<u8> {
     let config = Config::load(Some(file), |_| None, |name| std::env::var(name).ok())?;
     Authenticator::new(&config.web).map_err(anyhow::Error::msg)?;
+    ScrapeConfigs::of(&config.file).map_err(anyhow::Error::msg)?;
     if let Some(tls) = &config.web.tls_server_config {
         acceptor(tls)
             .map_err(anyhow::Error::msg)

@@ -17,6 +17,7 @@ use crate::cli::ServeArgs;
 use crate::config::{Config, Listen, Settings, Source, Sync, TABLE};
 use crate::listen::{self, Authenticator, Bound, Limits};
 use crate::router::router;
+use crate::scrape::config::ScrapeConfigs;
 use crate::state::AppState;
 use crate::telemetry::{init_logging, self_scrape};
 
@@ -26,6 +27,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long closing the store may take before the process ends anyway: what was acknowledged
 /// under `sync: always` is on the medium already.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often pushed groups are written into the store.
+const PUSHED_WRITE_INTERVAL: Duration = Duration::from_secs(15);
 /// Threads that may block at the same time: queries, writes and listings.
 const BLOCKING_THREADS_MAX: usize = 128;
 
@@ -74,6 +77,7 @@ pub struct Running {
 pub async fn start(config: Config) -> anyhow::Result<Running> {
     let settings = config.settings.clone();
     let authenticator = Authenticator::new(&config.web).map_err(anyhow::Error::msg)?;
+    let scrape_configs = ScrapeConfigs::of(&config.file).map_err(anyhow::Error::msg)?;
     let tls = config.web.tls_server_config.as_ref();
     let tls = tls
         .map(listen::acceptor)
@@ -92,6 +96,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         tokio::task::spawn_blocking(move || open_store(&settings)).await??
     };
     let state = AppState::new(store, config);
+    state
+        .scraper()
+        .apply(&scrape_configs)
+        .map_err(anyhow::Error::msg)?;
+    tokio::spawn(state.scraper().clone().watch());
+    tokio::spawn(Arc::clone(state.pushgateway()).run(PUSHED_WRITE_INTERVAL));
     let url = bound.url();
     let instance = bound.address().to_string();
     let (stop, stopped) = watch::channel(false);
@@ -125,6 +135,7 @@ impl Running {
         self.state.stop_writes();
         self.stop.send_replace(true);
         let _ = self.serving.await;
+        self.state.scraper().shutdown().await;
         let store = self.state.store().clone();
         let closing = tokio::task::spawn_blocking(move || store.close());
         match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
@@ -135,6 +146,20 @@ impl Running {
             )),
         }
     }
+}
+
+/// Waits for SIGTERM or SIGINT.
+///
+/// # Errors
+/// The system lets no handler be set.
+pub async fn wait_for_signal() -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

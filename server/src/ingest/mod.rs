@@ -2,5 +2,6 @@
 
 pub mod append;
 pub mod protobuf;
+pub mod pushgateway;
 pub mod remote_write;
 pub mod write_request;

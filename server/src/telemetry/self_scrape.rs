@@ -1,15 +1,17 @@
 //! Stores the server's own metrics, so that a fresh start has data within seconds.
 //!
-//! The rows take the way of a scrape: target labels `job` and `instance`, the `up` and `scrape_*`
-//! series, one append for the whole exposition. Only the detour over HTTP and text is left out.
+//! They take the way of a scrape ([`writer`]), with the target labels `job` and `instance`; only
+//! the detour over HTTP is left out.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use chronolith_engine::model::{Labels, Metadata, TimestampNs};
-use chronolith_engine::{EngineError, RequestContext, Store};
+use chronolith_engine::model::Labels;
+use chronolith_engine::{RequestContext, Store};
 use tokio::sync::watch;
 
-use super::exposition::Exposition;
+use crate::scrape::exposition::Dialect;
+use crate::scrape::target::{now_ms, reports};
+use crate::scrape::writer::{self, SeriesCache, WriteError, WriteRules, Written};
 use crate::state::AppState;
 
 /// The job that the server's own series bear.
@@ -22,6 +24,14 @@ pub async fn run(
     interval: Duration,
     mut stop: watch::Receiver<bool>,
 ) {
+    let rules = match rules(&instance) {
+        Ok(rules) => rules,
+        Err(error) => {
+            tracing::error!(error, "cannot name own metrics");
+            return;
+        }
+    };
+    let mut cache = SeriesCache::default();
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -29,78 +39,53 @@ pub async fn run(
             _ = ticks.tick() => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
-        let (state, instance) = (state.clone(), instance.clone());
+        let (state, rules) = (state.clone(), rules.clone());
         let stored = tokio::task::spawn_blocking(move || {
             let began = Instant::now();
-            let exposition = state.metrics().exposition(state.store());
-            store(state.store(), &exposition, &instance, now(), began)
+            let text = state.metrics().exposition(state.store()).to_text();
+            let result = store(state.store(), &rules, &mut cache, &text, began);
+            (result, cache)
         });
         match stored.await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "cannot store own metrics"),
-            Err(error) => tracing::error!(%error, "self-scrape ended early"),
+            Ok((result, returned)) => {
+                cache = returned;
+                if let Err(error) = result {
+                    tracing::warn!(%error, "cannot store own metrics");
+                }
+            }
+            Err(error) => {
+                cache = SeriesCache::default();
+                tracing::error!(%error, "self-scrape ended early");
+            }
         }
     }
 }
 
-fn now() -> TimestampNs {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    let ms = i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX);
-    TimestampNs::from_millis_saturating(ms)
+fn rules(instance: &str) -> Result<WriteRules, String> {
+    let source_labels =
+        Labels::from_pairs([("job", JOB), ("instance", instance)]).map_err(|e| e.to_string())?;
+    Ok(WriteRules {
+        source_labels,
+        ..WriteRules::default()
+    })
 }
 
-/// Stores one exposition; returns how many samples it had.
-///
-/// # Errors
-/// The store's.
-pub fn store(
+fn store(
     store: &Store,
-    exposition: &Exposition,
-    instance: &str,
-    time: TimestampNs,
+    rules: &WriteRules,
+    cache: &mut SeriesCache,
+    text: &str,
     began: Instant,
-) -> Result<usize, EngineError> {
-    let mut append = store.begin(&RequestContext::new())?;
-    let mut samples = 0;
-    for family in &exposition.families {
-        append.metadata(
-            family.name,
-            Metadata {
-                metric_type: family.kind,
-                unit: String::new(),
-                help: family.help.to_owned(),
-            },
-        );
-        for row in &family.rows {
-            let name = format!("{}{}", family.name, row.suffix);
-            let own = row.labels.iter().map(|(n, v)| (*n, v.as_str()));
-            let series = append.define(None, &labels(&name, instance, own)?)?;
-            append.sample(series, time, row.value);
-            samples += 1;
-        }
-    }
-    let about = [
-        ("up", 1.0),
-        ("scrape_samples_scraped", samples as f64),
-        ("scrape_samples_post_metric_relabeling", samples as f64),
-        ("scrape_duration_seconds", began.elapsed().as_secs_f64()),
-    ];
-    for (name, value) in about {
-        let series = append.define(None, &labels(name, instance, [])?)?;
-        append.sample(series, time, value);
-    }
-    append.commit()?;
-    Ok(samples)
-}
-
-fn labels<'a>(
-    name: &'a str,
-    instance: &'a str,
-    own: impl IntoIterator<Item = (&'a str, &'a str)>,
-) -> Result<Labels, EngineError> {
-    let target = [("__name__", name), ("instance", instance), ("job", JOB)];
-    Labels::from_pairs(target.into_iter().chain(own))
-        .map_err(|e| EngineError::InvalidArgument(format!("own metric {name}: {e}")))
+) -> Result<Written, WriteError> {
+    let body = (text.as_bytes(), Dialect::Prometheus);
+    let about = |written| reports(true, began.elapsed(), written);
+    writer::write_exposition(
+        store,
+        &RequestContext::new(),
+        rules,
+        cache,
+        body,
+        now_ms(),
+        about,
+    )
 }
