@@ -231,4 +231,40 @@ mod tests {
         drop(guard);
         Disk.lock(dir.path()).unwrap();
     }
+
+    const LOCK_DIR: &str = "CHRONOLITH_TEST_LOCK_DIR";
+
+    /// Not a test of its own: run as a second process by the one below.
+    #[test]
+    fn hold_a_lock_until_killed() {
+        let Some(dir) = std::env::var_os(LOCK_DIR) else {
+            return;
+        };
+        let _guard = Disk.lock(Path::new(&dir)).unwrap();
+        println!("locked");
+        std::thread::sleep(std::time::Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_killed_process_holds_no_lock() {
+        use std::io::{BufRead as _, BufReader};
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "io::disk::tests::hold_a_lock_until_killed"])
+            .args(["--nocapture", "--test-threads=1"])
+            .env(LOCK_DIR, dir.path())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let locked = output.lines().any(|line| line.unwrap().contains("locked"));
+        assert!(locked, "the other process ended without the lock");
+        match Disk.lock(dir.path()) {
+            Err(EngineError::Locked { holder, .. }) => assert_eq!(holder, Some(child.id())),
+            other => panic!("expected Locked, got {other:?}"),
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        Disk.lock(dir.path()).unwrap();
+    }
 }

@@ -11,6 +11,7 @@
 //!   acknowledgement.
 //! - A failed sync ends all writing until the store is opened again.
 
+mod completion;
 pub(crate) mod cursor;
 mod format;
 mod log_file;

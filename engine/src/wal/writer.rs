@@ -26,6 +26,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel;
 use parking_lot::{Condvar, Mutex};
 
+use super::completion::{Completion, completion_channel};
 use super::format::file_name;
 use super::log_file::{Failure, LogFile};
 use super::record::EncodedRecord;
@@ -89,29 +90,6 @@ pub trait Applier<T>: Send + 'static {
     /// Everything below `next_sequence` has been applied and nothing at or above it; called by
     /// [`Wal::cut`], for a checkpoint that takes exactly the rows below.
     fn cut(&mut self, next_sequence: u64);
-}
-
-/// Calls back exactly once: with a refusal if it is dropped before.
-struct Completion(Option<Box<dyn FnOnce(Result<u64>) + Send>>);
-
-impl Completion {
-    fn new(done: impl FnOnce(Result<u64>) + Send + 'static) -> Self {
-        Self(Some(Box::new(done)))
-    }
-
-    fn complete(mut self, result: Result<u64>) {
-        if let Some(done) = self.0.take() {
-            done(result);
-        }
-    }
-}
-
-impl Drop for Completion {
-    fn drop(&mut self) {
-        if let Some(done) = self.0.take() {
-            done(Err(EngineError::Poisoned("the log's thread ended".into())));
-        }
-    }
 }
 
 struct Waiting<T> {
@@ -504,25 +482,6 @@ impl<T> Shared<T> {
         if let Some(last) = self.files.lock().back_mut() {
             last.2 = log.position();
         }
-    }
-}
-
-struct Answer(channel::Receiver<Result<u64>>);
-
-fn completion_channel() -> (Completion, Answer) {
-    let (sender, receiver) = channel::bounded(1);
-    let done = Completion::new(move |result| {
-        // The receiver waits below; it can only be gone with its thread.
-        let _ = sender.send(result);
-    });
-    (done, Answer(receiver))
-}
-
-impl Answer {
-    fn wait(self) -> Result<u64> {
-        self.0
-            .recv()
-            .unwrap_or_else(|_| Err(EngineError::Poisoned("the log's thread ended".into())))
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::decimal::read_values;
 use super::encode::row_flag;
 use super::values::{ATTRIBUTE_DEPTH_MAX, read_attributes, read_histogram, read_times, read_value};
 use super::{
@@ -211,16 +212,11 @@ fn read_samples(cursor: &mut Cursor<'_>, count: usize) -> Result<Samples, Malfor
     if times.len() != count {
         return Err(cursor.malformed("samples without times"));
     }
-    let bytes = cursor.take(count * 8)?;
-    let (values, _) = bytes.as_chunks::<8>();
-    let values = values
-        .iter()
-        .map(|b| f64::from_bits(u64::from_le_bytes(*b)));
     Ok(Samples {
         series,
         times,
         starts,
-        values: values.collect(),
+        values: read_values(cursor, count)?,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use super::decimal::write_values;
 use super::values::{
     ATTRIBUTE_DEPTH_MAX, TooDeep, write_attributes, write_histogram, write_times, write_value,
 };
@@ -329,9 +330,7 @@ fn write_samples(out: &mut Vec<u8>, rows: &SampleRows<'_>) {
     }
     write_times(out, rows.times);
     write_times(out, rows.starts);
-    for value in rows.values {
-        out.extend_from_slice(&value.to_bits().to_le_bytes());
-    }
+    write_values(out, rows.values);
 }
 
 /// Bits that say which optional fields of a row follow.

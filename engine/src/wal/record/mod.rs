@@ -7,6 +7,7 @@
 //!
 //! Layout in `docs/formats/wal.md`.
 
+mod decimal;
 mod decode;
 mod encode;
 mod values;
@@ -288,6 +289,15 @@ mod time_column {
     pub(super) const SHARED: u8 = 1;
     /// A divisor, then zig-zag differences of neighbours in units of it.
     pub(super) const DELTAS: u8 = 2;
+}
+
+/// How a column of values is written.
+mod value_column {
+    /// The bits of each.
+    pub(super) const RAW: u8 = 0;
+    /// A byte per value that says how many decimals it has, then the values as whole numbers in
+    /// units of their last decimal, then the bits of those that are no short decimals.
+    pub(super) const DECIMAL: u8 = 1;
 }
 
 #[cfg(test)]
