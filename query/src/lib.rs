@@ -1,5 +1,7 @@
 //! The query layer: PromQL, LogQL, TraceQL and SQL over the storage engine.
 
+#![forbid(unsafe_code)]
+
 pub mod promql;
 pub mod sql;
 mod tables;

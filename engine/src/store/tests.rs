@@ -1,3 +1,5 @@
+//! The store as an embedder sees it, without files.
+
 use std::sync::Arc;
 
 use super::*;

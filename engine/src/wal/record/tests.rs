@@ -1,3 +1,5 @@
+//! Records of every kind as bytes and back, and what damaged bytes give.
+
 use super::*;
 use crate::index::MatchOp;
 use crate::model::{

@@ -1,3 +1,5 @@
+//! Group commit, file changes, refusals and barriers of a healthy or full disk.
+
 use std::time::{Duration, Instant};
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Reading the log beside a live writer.
+
 use super::*;
 
 fn ids(followed: Followed) -> Vec<(u64, u64)> {
