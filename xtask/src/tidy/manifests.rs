@@ -65,6 +65,22 @@ pub(super) fn layers(workspace: &Workspace) -> Vec<String> {
     findings
 }
 
+/// The page that gives each dependency its reason.
+const REASONS: &str = "docs/decisions/0001-dependencies.md";
+
+/// Every dependency of the workspace has a line that says why it is there.
+pub(super) fn reasons(workspace: &Workspace) -> Vec<String> {
+    let (Some(manifest), Some(page)) = (workspace.text("Cargo.toml"), workspace.text(REASONS))
+    else {
+        return vec![format!("{REASONS}: missing")];
+    };
+    dependencies(&manifest)
+        .into_iter()
+        .filter(|name| !name.starts_with("chronolith-") && !page.contains(&format!("`{name}`")))
+        .map(|name| format!("{REASONS}: says nothing about {name}"))
+        .collect()
+}
+
 /// Names in all dependency tables of a manifest.
 fn dependencies(manifest: &str) -> Vec<&str> {
     let mut names = Vec::new();
@@ -72,7 +88,7 @@ fn dependencies(manifest: &str) -> Vec<&str> {
     for line in manifest.lines() {
         if let Some(table) = line.strip_prefix('[') {
             in_dependencies = table.trim_end_matches(']').ends_with("dependencies");
-        } else if in_dependencies && !line.starts_with([' ', '#']) {
+        } else if in_dependencies && !line.starts_with([' ', '#', ']', '}']) {
             names.extend(
                 line.split(['.', ' ', '='])
                     .next()

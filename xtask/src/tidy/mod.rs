@@ -27,6 +27,7 @@ pub(crate) fn findings(workspace: &Workspace) -> Result<Vec<String>, String> {
     findings.extend(documents::required(&files));
     findings.extend(documents::format_versions(workspace, &files));
     findings.extend(manifests::layers(workspace));
+    findings.extend(manifests::reasons(workspace));
     findings.extend(manifests::unsafe_code(workspace));
     match workspace.text("Cargo.lock") {
         Some(lock) => findings.extend(lock_file::findings(&lock)),
