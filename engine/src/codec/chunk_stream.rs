@@ -117,6 +117,9 @@ pub struct Appender {
     run: u32,
 }
 
+// One per active series: the budget is 64 bytes beside the buffer.
+const _: () = assert!(size_of::<Appender>() - size_of::<Vec<u8>>() <= 48);
+
 impl Default for Appender {
     fn default() -> Self {
         Appender::new()

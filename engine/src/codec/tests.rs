@@ -448,6 +448,53 @@ fn sorted_lists_are_searched_without_decoding_them() {
     }
 }
 
+/// Sizes as in `benches/RESULTS.md`, with a margin: a change that loses bytes shows here first.
+#[test]
+fn sizes_stay_as_measured() {
+    let mut random = Random(5);
+    let mut total = 1e9;
+    let packets: Vec<f64> = (0..2160)
+        .map(|_| {
+            total += (400.0 + 28.0 * random.normal()).round();
+            total
+        })
+        .collect();
+    let cents: Vec<f64> = packets.iter().map(|value| value / 100.0).collect();
+    let walk = |random: &mut Random| {
+        let mut value = 40.0;
+        (0..2160)
+            .map(|_| {
+                value += random.normal();
+                value
+            })
+            .collect::<Vec<f64>>()
+    };
+    let full = walk(&mut random);
+    let eighths: Vec<f64> = full
+        .iter()
+        .map(|value| (value * 8.0).round() / 8.0)
+        .collect();
+    let rare: Vec<f64> = (0..2160).map(|i| f64::from(i / 97 % 7)).collect();
+    for (name, values, effort, bytes_per_sample) in [
+        ("packets", &packets, Flush, 1.0),
+        ("packets", &packets, Compact, 0.9),
+        ("cents", &cents, Flush, 1.0),
+        ("cents", &cents, Compact, 0.9),
+        ("eighths", &eighths, Flush, 0.75),
+        ("full", &full, Flush, 7.0),
+        ("rare", &rare, Compact, 0.05),
+        ("constant", &vec![0.5; 2160], Flush, 0.005),
+    ] {
+        let mut block = vec![];
+        floats::encode(values, effort, &mut block);
+        let size = block.len() as f64 / values.len() as f64;
+        assert!(
+            size <= bytes_per_sample,
+            "{name} {effort:?}: {size:.3} B/sample"
+        );
+    }
+}
+
 fn any_effort() -> impl Strategy<Value = EncodeEffort> {
     prop::sample::select(EFFORTS.to_vec())
 }
