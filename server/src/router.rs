@@ -14,7 +14,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::{AllowOrigin, Any, CorsLayer};
 
-use crate::api::{admin, federate, health, metadata, status, targets};
+use crate::api::{admin, federate, health, metadata, query, sql, status, targets};
 use crate::error::{ApiError, ErrorType};
 use crate::ingest::{pushgateway, remote_write};
 use crate::listen::Authenticator;
@@ -62,6 +62,10 @@ pub fn router(state: AppState, authenticator: Arc<Authenticator>) -> Router {
 fn api_v1() -> Router<AppState> {
     Router::new()
         .route("/write", post(remote_write::write))
+        .route("/query", get(query::instant).post(query::instant))
+        .route("/query_range", get(query::range).post(query::range))
+        .route("/format_query", get(query::format).post(query::format))
+        .route("/sql", post(sql::sql))
         .route("/series", get(metadata::series).post(metadata::series))
         .route(
             "/labels",

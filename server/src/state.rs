@@ -11,6 +11,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use chronolith_engine::{CancelToken, RequestContext, Store, TenantId};
 use chronolith_query::promql::features::Features;
+use chronolith_query::promql::{PromqlEngine, PromqlOptions};
+use chronolith_query::sql::{SqlEngine, SqlEngineOptions, SqlError};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
@@ -41,6 +43,8 @@ struct Shared {
     features: Features,
     scraper: ScrapeManager,
     pushgateway: Arc<Pushgateway>,
+    promql: PromqlEngine,
+    sql: SqlEngine,
     query_slots: Semaphore,
     write_budget: Arc<Semaphore>,
     buffers: Mutex<Vec<Vec<u8>>>,
@@ -51,9 +55,14 @@ struct Shared {
 
 impl AppState {
     /// Wraps an open store.
-    #[must_use]
-    pub fn new(store: Store, config: Config) -> Self {
+    ///
+    /// # Errors
+    /// The SQL engine cannot be set up.
+    pub fn new(store: Store, config: Config) -> Result<Self, SqlError> {
         let settings = &config.settings;
+        let features = features(&settings.enable_feature);
+        let promql = PromqlEngine::new(store.clone(), promql_options(settings, features));
+        let sql = SqlEngine::new(store.clone(), sql_options(settings))?;
         // An eighth of all memory at most, whatever the setting says.
         let inflight_max = settings
             .write_inflight_max
@@ -71,14 +80,28 @@ impl AppState {
             )),
             store,
             metrics: Metrics::default(),
-            features: features(&settings.enable_feature),
+            features,
+            promql,
+            sql,
             config,
             buffers: Mutex::new(Vec::new()),
             next_query_id: AtomicU64::new(1),
             stopping: AtomicBool::new(false),
             started: SystemTime::now(),
         };
-        Self(Arc::new(shared))
+        Ok(Self(Arc::new(shared)))
+    }
+
+    /// Evaluates PromQL.
+    #[must_use]
+    pub fn promql(&self) -> &PromqlEngine {
+        &self.0.promql
+    }
+
+    /// Runs SQL.
+    #[must_use]
+    pub fn sql(&self) -> &SqlEngine {
+        &self.0.sql
     }
 
     /// The store.
@@ -258,6 +281,30 @@ impl AppState {
             buffer.clear();
             buffers.push(buffer);
         }
+    }
+}
+
+/// The share of the memory that each query language may take: together a quarter.
+const QUERY_MEMORY_SHARE: u64 = 8;
+
+fn promql_options(settings: &Settings, features: Features) -> PromqlOptions {
+    PromqlOptions {
+        lookback: settings.query_lookback,
+        samples_max: settings.query_samples_max,
+        timeout: settings.query_timeout,
+        // Turns are given out before a query gets there.
+        concurrency_max: settings.query_concurrency_max.max(1) as usize,
+        memory_bytes_max: ByteSize(settings.memory_max.0 / QUERY_MEMORY_SHARE).as_usize(),
+        features,
+        ..PromqlOptions::default()
+    }
+}
+
+fn sql_options(settings: &Settings) -> SqlEngineOptions {
+    SqlEngineOptions {
+        memory_bytes_max: ByteSize(settings.memory_max.0 / QUERY_MEMORY_SHARE).as_usize(),
+        text_bytes_max: settings.query_text_max.as_usize(),
+        ..SqlEngineOptions::default()
     }
 }
 

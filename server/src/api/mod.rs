@@ -6,6 +6,8 @@ pub mod federate;
 pub mod health;
 pub mod metadata;
 pub mod params;
+pub mod query;
 pub mod selectors;
+pub mod sql;
 pub mod status;
 pub mod targets;

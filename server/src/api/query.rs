@@ -6,9 +6,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use chronolith_query::promql::parser;
 use chronolith_query::promql::result::{QueryResult, QueryStats, SampleValue, Series, Value};
-use chronolith_query::promql::{PromqlError, QueryOptions, QueryTime};
+use chronolith_query::promql::{PromqlError, QueryOptions};
 use http::header;
 
 use super::envelope::{TRUNCATED, push_remarks, success};
@@ -23,6 +22,25 @@ use crate::wire::{json, number, prometheus};
 const POINTS_MAX: i64 = 11_000;
 /// Bytes of an answer that are made before they are sent.
 const CHUNK_BYTES: usize = 256 << 10;
+
+/// When a query is evaluated, in milliseconds since the epoch.
+#[derive(Clone, Copy, Debug)]
+pub enum QueryTime {
+    /// Once.
+    Instant {
+        /// When.
+        time_ms: i64,
+    },
+    /// At every step.
+    Range {
+        /// The first time.
+        start_ms: i64,
+        /// No step is later.
+        end_ms: i64,
+        /// From step to step.
+        step_ms: i64,
+    },
+}
 
 /// `GET|POST /api/v1/query`
 pub async fn instant(
@@ -50,7 +68,12 @@ pub async fn range(
     }
     let step_ms = match params.duration_ms("step")? {
         Some(step_ms) => step_ms,
-        None => return Err(ApiError::parameter("step", "cannot parse \"\" to a valid duration")),
+        None => {
+            return Err(ApiError::parameter(
+                "step",
+                "cannot parse \"\" to a valid duration",
+            ));
+        }
     };
     if step_ms <= 0 {
         return Err(ApiError::parameter(
@@ -82,33 +105,42 @@ async fn run(
     check_text(&state, &query)?;
     let limit = params.limit()?;
     let timeout = params.timeout(settings.query_timeout)?;
-    let lookback_ms = match params.duration_ms("lookback_delta")? {
-        Some(ms) if ms > 0 => ms,
-        _ => i64::try_from(settings.query_lookback.as_millis()).unwrap_or(i64::MAX),
+    let lookback = match params.duration_ms("lookback_delta")? {
+        Some(ms) if ms > 0 => Some(Duration::from_millis(ms.unsigned_abs())),
+        _ => None,
     };
     let stats = params.get_filled("stats").map(str::to_owned);
     let options = QueryOptions {
-        lookback_ms,
-        stats_per_step: stats.as_deref() == Some("all") && state.features().per_step_stats,
-        ..state.query_options()
+        lookback,
+        timeout: Some(timeout),
+        per_step_stats: stats.as_deref() == Some("all"),
+        ..QueryOptions::default()
     };
-    let (context, cancel) = state.context(caller.tenant, caller.principal.as_ref(), timeout);
+    let parsed = state.promql().parse(&query)?;
+    let (context, _cancel) = state.context(caller.tenant, caller.principal.as_ref(), timeout);
 
     let queued = Instant::now();
     let slot = state.query_slot(timeout).await?;
     let queued = queued.elapsed();
     let began = Instant::now();
-    let evaluation = state.promql().query(&context, &query, time, &options);
-    // The engine looks at the deadline itself; this is for what does not get that far.
-    let result = match tokio::time::timeout(timeout + Duration::from_secs(1), evaluation).await {
-        Ok(result) => result,
-        Err(_) => Err(PromqlError::Timeout),
+    let promql = state.promql();
+    let result = match time {
+        QueryTime::Instant { time_ms } => {
+            promql.instant(&context, &parsed, time_ms, &options).await
+        }
+        QueryTime::Range {
+            start_ms,
+            end_ms,
+            step_ms,
+        } => {
+            let times = (start_ms, end_ms, step_ms);
+            promql.range(&context, &parsed, times, &options).await
+        }
     };
-    drop((slot, cancel));
-    let took = began.elapsed();
-    observe(&state, &query, time, took, result.as_ref().err());
+    drop(slot);
+    observe(&state, &query, time, began.elapsed(), result.as_ref().err());
     let mut result = result?;
-    result.stats.queued = queued;
+    result.stats.queued += queued;
     Ok(respond(result, &query, time, limit, stats.as_deref()))
 }
 
@@ -117,7 +149,10 @@ fn check_text(state: &AppState, query: &str) -> Result<(), ApiError> {
     if query.len() > bytes_max {
         return Err(ApiError::parameter(
             "query",
-            format!("query of {} bytes, at most {bytes_max} are allowed", query.len()),
+            format!(
+                "query of {} bytes, at most {bytes_max} are allowed",
+                query.len()
+            ),
         ));
     }
     Ok(())
@@ -138,7 +173,13 @@ fn observe(
     let slow = state.settings().slow_query;
     if !slow.is_zero() && took >= slow {
         let error = error.map(ToString::to_string);
-        tracing::warn!(query, ?time, took_ms = took.as_millis() as u64, error, "slow query");
+        tracing::warn!(
+            query,
+            ?time,
+            took_ms = took.as_millis() as u64,
+            error,
+            "slow query"
+        );
     }
 }
 
@@ -159,7 +200,7 @@ impl From<PromqlError> for ApiError {
     }
 }
 
-/// Writes the answer in pieces, so that a large matrix is never held as one text.
+/// Sends the answer in pieces, so that a large matrix is never held as one text.
 fn respond(
     result: QueryResult,
     query: &str,
@@ -167,10 +208,32 @@ fn respond(
     limit: Option<usize>,
     stats: Option<&str>,
 ) -> Response {
+    let pieces = pieces(result, query, time, limit, stats);
+    let headers = [(header::CONTENT_TYPE, "application/json")];
+    let stream = futures::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>));
+    (headers, Body::from_stream(stream)).into_response()
+}
+
+/// The whole answer as one text.
+#[must_use]
+pub fn answer_text(result: QueryResult, query: &str, time: QueryTime) -> String {
+    let pieces = pieces(result, query, time, None, None);
+    let bytes: Vec<u8> = pieces.flat_map(Vec::from).collect();
+    String::from_utf8(bytes).unwrap_or_default()
+}
+
+fn pieces(
+    result: QueryResult,
+    query: &str,
+    time: QueryTime,
+    limit: Option<usize>,
+    stats: Option<&str>,
+) -> Pieces {
     let QueryResult {
         mut value,
         annotations,
         stats: figures,
+        ..
     } = result;
     let mut warnings = annotations.warnings(query);
     let infos = annotations.infos(query);
@@ -187,16 +250,15 @@ fn respond(
         tail.push_str(",\"stats\":");
         push_stats(&mut tail, &figures, time);
         if !matches!(asked, "true" | "all") {
-            warnings.push(format!("stats parameter value {asked:?} is deprecated, use true or all"));
+            warnings.push(format!(
+                "stats parameter value {asked:?} is deprecated, use true or all"
+            ));
         }
     }
     tail.push('}');
     push_remarks(&mut tail, &warnings, &infos);
     tail.push('}');
-    let headers = [(header::CONTENT_TYPE, "application/json")];
-    let pieces = Pieces::new(head, value, tail);
-    let stream = futures::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>));
-    (headers, Body::from_stream(stream)).into_response()
+    Pieces::new(head, value, tail)
 }
 
 fn truncate(value: &mut Value, limit: usize) -> bool {
@@ -357,7 +419,10 @@ fn push_stats(out: &mut String, stats: &QueryStats, time: QueryTime) {
         ("evalTotalTime", stats.preparation + stats.evaluation),
         ("resultSortTime", stats.sorting),
         ("queryPreparationTime", stats.preparation),
-        ("innerEvalTime", stats.evaluation.saturating_sub(stats.sorting)),
+        (
+            "innerEvalTime",
+            stats.evaluation.saturating_sub(stats.sorting),
+        ),
         ("execQueueTime", stats.queued),
         ("execTotalTime", stats.total()),
     ];
@@ -393,9 +458,8 @@ fn push_stats(out: &mut String, stats: &QueryStats, time: QueryTime) {
 pub async fn format(State(state): State<AppState>, params: Params) -> Result<Response, ApiError> {
     let query = params.get("query").unwrap_or("");
     check_text(&state, query)?;
-    let expression = parser::parse(query, &state.features())
-        .map_err(|e| ApiError::parameter("query", e))?;
+    let parsed = state.promql().parse(query)?;
     let mut data = String::new();
-    json::push_string(&mut data, &expression.to_string());
+    json::push_string(&mut data, &parsed.expr().to_string());
     Ok(success(&data, &[], &[]))
 }

@@ -6,20 +6,25 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use chronolith_query::sql::{Encoder, Format, Position, SqlError, SqlStream};
+use chronolith_engine::RequestContext;
+use chronolith_query::promql::runtime::query_runtime;
+use chronolith_query::sql::{Encoder, Format, Position, SqlEngine, SqlError};
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
+use tokio::sync::mpsc;
 
 use super::envelope::json_response;
 use crate::body::read_small;
 use crate::error::{ApiError, ErrorType, RETRY_AFTER_SECONDS};
 use crate::request::Caller;
-use crate::state::{AppState, CancelGuard};
+use crate::state::AppState;
 
 /// Bytes of a statement with its parameters.
 const BODY_BYTES_MAX: usize = 2 << 20;
 /// Bytes that an answer must reach before a piece of it is sent.
 const CHUNK_BYTES_MIN: usize = 64 << 10;
+/// Pieces of an answer that may wait for a slow client.
+const PIECES_AHEAD: usize = 2;
 
 /// The body of a request.
 #[derive(Debug, Deserialize)]
@@ -115,74 +120,64 @@ async fn run(
     let _slot = state.query_slot(timeout).await?;
     let (context, cancel) = state.context(caller.tenant, caller.principal.as_ref(), timeout);
     let began = Instant::now();
-    let planned = state.sql().query(&context, &statement.query, &statement.params);
-    let mut rows = Rows::start(planned.await?, format, cancel)?;
-    // Errors up to the first rows still get a status of their own.
-    let first = rows.next_piece().await?;
-    state.metrics().sql_duration.observe(began.elapsed());
-    let stream = futures::stream::unfold((rows, Ok(first)), |(mut rows, piece)| async move {
-        match piece {
-            Ok(None) => None,
-            Ok(Some(piece)) => {
-                let next = rows.next_piece().await;
-                Some((Ok(piece), (rows, next)))
-            }
-            Err(failure) => {
-                // The status is sent already. An error here makes the body break off without its
-                // end, so that no client takes the half for the whole.
-                tracing::warn!(error = failure.message, "statement failed while streaming");
-                Some((Err(std::io::Error::other(failure.message)), (rows, Ok(None))))
-            }
+    let (sender, mut pieces) = mpsc::channel(PIECES_AHEAD);
+    let engine = state.sql().clone();
+    // Statements are work for the processor: they run on the threads of queries, so that the
+    // server's own stay free for connections.
+    query_runtime().spawn(async move {
+        if let Err(failure) = produce(&engine, &context, &statement, format, &sender).await {
+            let _ = sender.send(Err(failure)).await;
         }
+    });
+    // Errors up to the first rows still get a status of their own.
+    let first = match pieces.recv().await {
+        Some(first) => first?,
+        None => return Err(ApiError::internal("the statement ended early").into()),
+    };
+    state.metrics().sql_duration.observe(began.elapsed());
+    let stream = futures::stream::unfold((Some(first), pieces, cancel), |rest| async move {
+        let (first, mut pieces, cancel) = rest;
+        let piece = match first {
+            Some(piece) => Ok(piece),
+            None => pieces.recv().await?,
+        };
+        // The status is sent already. An error here makes the body break off without its end, so
+        // that no client takes the half for the whole.
+        let piece = piece.map_err(|failure: Failure| {
+            tracing::warn!(error = failure.message, "statement failed while streaming");
+            std::io::Error::other(failure.message)
+        });
+        Some((piece, (None, pieces, cancel)))
     });
     let headers = [(header::CONTENT_TYPE, format.content_type())];
     Ok((headers, Body::from_stream(stream)).into_response())
 }
 
-/// The rows of an answer on their way out.
-struct Rows {
-    stream: SqlStream,
-    encoder: Option<Encoder>,
-    ready: Vec<u8>,
-    _cancel: CancelGuard,
-}
-
-impl Rows {
-    fn start(stream: SqlStream, format: Format, cancel: CancelGuard) -> Result<Self, Failure> {
-        let mut encoder = Encoder::new(format, stream.schema()).map_err(encoding)?;
-        let ready = encoder.start().map_err(encoding)?;
-        Ok(Self {
-            stream,
-            encoder: Some(encoder),
-            ready,
-            _cancel: cancel,
-        })
-    }
-
-    /// The next piece of the body; `None` after the last.
-    async fn next_piece(&mut self) -> Result<Option<Bytes>, Failure> {
-        while let Some(encoder) = &mut self.encoder {
-            match self.stream.next().await {
-                Some(batch) => {
-                    let bytes = encoder.batch(&batch?).map_err(encoding)?;
-                    self.ready.extend_from_slice(&bytes);
-                    if self.ready.len() >= CHUNK_BYTES_MIN {
-                        break;
-                    }
-                }
-                None => {
-                    if let Some(encoder) = self.encoder.take() {
-                        let bytes = encoder.finish().map_err(encoding)?;
-                        self.ready.extend_from_slice(&bytes);
-                    }
-                }
+/// Runs a statement and sends the body in pieces; ends early when nobody listens any more.
+async fn produce(
+    engine: &SqlEngine,
+    context: &RequestContext,
+    statement: &Statement,
+    format: Format,
+    pieces: &mpsc::Sender<Result<Bytes, Failure>>,
+) -> Result<(), Failure> {
+    let mut rows = engine
+        .query(context, &statement.query, &statement.params)
+        .await?;
+    let mut encoder = Encoder::new(format, rows.schema()).map_err(encoding)?;
+    let mut ready = encoder.start().map_err(encoding)?;
+    while let Some(batch) = rows.next().await {
+        ready.extend_from_slice(&encoder.batch(&batch?).map_err(encoding)?);
+        if ready.len() >= CHUNK_BYTES_MIN {
+            let piece = Bytes::from(std::mem::take(&mut ready));
+            if pieces.send(Ok(piece)).await.is_err() {
+                return Ok(());
             }
         }
-        if self.ready.is_empty() {
-            return Ok(None);
-        }
-        Ok(Some(Bytes::from(std::mem::take(&mut self.ready))))
     }
+    ready.extend_from_slice(&encoder.finish().map_err(encoding)?);
+    let _ = pieces.send(Ok(Bytes::from(ready))).await;
+    Ok(())
 }
 
 fn encoding(error: impl std::fmt::Display) -> Failure {

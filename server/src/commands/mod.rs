@@ -1,7 +1,10 @@
 //! The commands of the binary, one file each.
 
 mod check;
+mod query;
+mod remote;
 pub mod serve;
+mod table;
 
 use crate::cli::{CheckCommand, Cli, Command, TestCommand};
 
@@ -17,8 +20,8 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Serve(args) => serve::run(&args).map(|()| 0),
         Command::Check(CheckCommand::Config { file }) => check::config(&file),
         Command::Demo(_) => Ok(not_built("demo")),
-        Command::Promql(_) => Ok(not_built("promql")),
-        Command::Sql(_) => Ok(not_built("sql")),
+        Command::Promql(args) => query::promql(&args),
+        Command::Sql(args) => query::sql(&args),
         Command::Logql(_) => Ok(not_built("logql")),
         Command::Traceql(_) => Ok(not_built("traceql")),
         Command::Export(_) => Ok(not_built("export")),

@@ -95,7 +95,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         let settings = settings.clone();
         tokio::task::spawn_blocking(move || open_store(&settings)).await??
     };
-    let state = AppState::new(store, config);
+    let state = AppState::new(store, config)?;
     state
         .scraper()
         .apply(&scrape_configs)

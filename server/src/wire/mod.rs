@@ -2,4 +2,5 @@
 
 pub mod json;
 pub mod number;
+pub mod prometheus;
 pub mod time;
