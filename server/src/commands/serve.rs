@@ -214,8 +214,7 @@ fn warn_about_unbuilt(config: &Config) {
 /// Opens the store with the share of the memory that is its own.
 fn open_store(settings: &Settings) -> anyhow::Result<Store> {
     let options = store_options(settings);
-    tracing::warn!("this build keeps everything in memory: the store's files are not built yet");
-    Store::in_memory(options).map_err(|error| match error {
+    Store::open(&settings.data_dir, options).map_err(|error| match error {
         EngineError::Locked { .. } => anyhow!("cannot open the store: {error}"),
         other => anyhow!(
             "cannot open the store in {}: {other}",
