@@ -11,7 +11,10 @@ use tempfile::TempDir;
 fn complaint(flags: &[&str]) -> String {
     let dir = TempDir::new().unwrap();
     let data = dir.path().join("data");
-    let mut args = vec!["serve", "--data-dir", data.to_str().unwrap()];
+    let mut args = vec!["serve"];
+    if !flags.contains(&"--data-dir") {
+        args.extend(["--data-dir", data.to_str().unwrap()]);
+    }
     if !flags.contains(&"--listen") {
         args.extend(["--listen", "127.0.0.1:0"]);
     }

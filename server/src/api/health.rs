@@ -2,6 +2,7 @@
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use chronolith_engine::{EngineError, RequestContext};
 use http::{StatusCode, header};
 
 use super::envelope::json_response;
@@ -12,21 +13,36 @@ pub async fn live() -> &'static str {
     "Chronolith is healthy.\n"
 }
 
+/// Why the server should get no requests, if there is a reason.
+///
+/// A store that is full for a moment still answers queries; one whose log failed to sync takes no
+/// write until somebody restarts it.
+fn unready(state: &AppState) -> Option<String> {
+    if state.is_stopping() {
+        return Some("stopping".into());
+    }
+    match state.store().begin(&RequestContext::new()) {
+        Err(error @ EngineError::Poisoned(_)) => Some(error.to_string()),
+        _ => None,
+    }
+}
+
 /// `GET /health/ready`, `/-/ready`: the store is open and takes writes.
 pub async fn ready(State(state): State<AppState>) -> Response {
-    if state.is_stopping() {
-        let text = "Chronolith is stopping.\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    match unready(&state) {
+        Some(reason) => {
+            let text = format!("Chronolith is not ready: {reason}\n");
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+        None => "Chronolith is ready.\n".into_response(),
     }
-    "Chronolith is ready.\n".into_response()
 }
 
 /// `GET /health`: both as JSON.
 pub async fn health(State(state): State<AppState>) -> Response {
-    let (status, word) = if state.is_stopping() {
-        (StatusCode::SERVICE_UNAVAILABLE, "stopping")
-    } else {
-        (StatusCode::OK, "ok")
+    let (status, word) = match unready(&state) {
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+        None => (StatusCode::OK, "ok".to_owned()),
     };
     let body = serde_json::json!({"status": word, "version": crate::VERSION});
     let mut response = json_response(body.to_string());

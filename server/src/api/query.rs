@@ -189,6 +189,7 @@ impl From<PromqlError> for ApiError {
             PromqlError::Parse(_) => return Self::parameter("query", error),
             PromqlError::BadRequest(_) => ErrorType::BadData,
             PromqlError::Timeout => ErrorType::Timeout,
+            PromqlError::OutOfMemory(_) => ErrorType::Unavailable,
             PromqlError::Cancelled => ErrorType::Canceled,
             PromqlError::Storage(_) | PromqlError::Internal(_) => ErrorType::Internal,
             _ => ErrorType::Execution,

@@ -1,6 +1,7 @@
 //! The commands of the binary, one file each.
 
 mod check;
+mod inspect;
 mod query;
 mod remote;
 pub mod serve;
@@ -31,8 +32,8 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Test(TestCommand::Traceql(_)) => Ok(not_built("test traceql")),
         Command::Test(TestCommand::Rules(_)) => Ok(not_built("test rules")),
         Command::Check(CheckCommand::Rules(_)) => Ok(not_built("check rules")),
-        Command::Verify { .. } => Ok(not_built("verify")),
-        Command::Inspect { .. } => Ok(not_built("inspect")),
+        Command::Verify { dir } => inspect::verify(&dir),
+        Command::Inspect { file } => inspect::inspect(&file),
         Command::Backup(_) => Ok(not_built("backup")),
         Command::Restore(_) => Ok(not_built("restore")),
         Command::Forecast(_) => Ok(not_built("forecast")),

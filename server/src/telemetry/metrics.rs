@@ -256,6 +256,22 @@ fn write_store(out: &mut Exposition, store: &Store) {
             "Estimated bytes of series, hash tables and postings.",
             stats.index_bytes,
         ),
+        ("chronolith_segment_count", "Live segments.", stats.segments),
+        (
+            "chronolith_segment_bytes",
+            "Bytes of live segments.",
+            stats.segment_bytes,
+        ),
+        (
+            "chronolith_segment_rows",
+            "Rows in live segments.",
+            stats.segment_rows,
+        ),
+        (
+            "chronolith_store_tombstones",
+            "Deletions that segments have not absorbed yet.",
+            stats.tombstones,
+        ),
         (
             "chronolith_store_exemplars",
             "Exemplars held.",
@@ -270,25 +286,6 @@ fn write_store(out: &mut Exposition, store: &Store) {
     for (name, help, value) in gauges {
         out.gauge(name, help, value as f64);
     }
-    let segments = store.segments();
-    let total = |of: fn(&chronolith_engine::SegmentInfo) -> u64| -> f64 {
-        segments.iter().map(of).sum::<u64>() as f64
-    };
-    out.gauge(
-        "chronolith_segment_count",
-        "Live segments.",
-        segments.len() as f64,
-    );
-    out.gauge(
-        "chronolith_segment_bytes",
-        "Bytes of live segments.",
-        total(|s| s.bytes),
-    );
-    out.gauge(
-        "chronolith_segment_rows",
-        "Rows in live segments.",
-        total(|s| s.rows),
-    );
 }
 
 #[cfg(test)]
