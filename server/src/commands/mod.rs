@@ -7,6 +7,10 @@ mod remote;
 pub mod serve;
 mod table;
 
+use std::path::PathBuf;
+
+use chronolith_query::promql::testscript;
+
 use crate::cli::{CheckCommand, Cli, Command, TestCommand};
 
 /// Exit code of a command that is not built yet.
@@ -27,7 +31,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Traceql(_) => Ok(not_built("traceql")),
         Command::Export(_) => Ok(not_built("export")),
         Command::Import(_) => Ok(not_built("import")),
-        Command::Test(TestCommand::Promql { .. }) => Ok(not_built("test promql")),
+        Command::Test(TestCommand::Promql { files }) => test_promql(&files),
         Command::Test(TestCommand::Logql(_)) => Ok(not_built("test logql")),
         Command::Test(TestCommand::Traceql(_)) => Ok(not_built("test traceql")),
         Command::Test(TestCommand::Rules(_)) => Ok(not_built("test rules")),
@@ -39,6 +43,12 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Forecast(_) => Ok(not_built("forecast")),
         Command::Anomalies(_) => Ok(not_built("anomalies")),
     }
+}
+
+/// Runs conformance scripts; the exit code is 1 if a case failed.
+fn test_promql(files: &[PathBuf]) -> anyhow::Result<u8> {
+    let totals = testscript::run_files(files, &mut std::io::stdout().lock())?;
+    Ok(u8::from(totals.failed() > 0))
 }
 
 fn not_built(command: &str) -> u8 {
