@@ -295,6 +295,12 @@ impl SeriesTable {
             .collect()
     }
 
+    /// Series that have a slot.
+    pub(crate) fn series(&self) -> u64 {
+        let table = self.slots.read();
+        (table.slots.len() - table.free.len()) as u64
+    }
+
     /// Estimated bytes held.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)

@@ -1,8 +1,10 @@
 //! Figures about a store.
 
+use super::engine::Engine;
 use super::inner::Inner;
 use crate::context::{RequestContext, TenantId};
 use crate::model::{Generation, SegmentId, Signal, TimeRange};
+use crate::wal::{ReplayReport, WalStats};
 
 /// Figures about a whole store.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -34,6 +36,19 @@ pub struct StoreStats {
     pub exemplars: u64,
     /// The store's generation.
     pub generation: Generation,
+    /// Tenants that have or had data.
+    pub tenants: u64,
+    /// Estimated bytes of rows, series and indexes in memory: what
+    /// [`crate::StoreOptions::memory_bytes_max`] bounds.
+    pub memory_bytes: u64,
+    /// Generations of the head that wait to be sealed.
+    pub frozen_heads: u64,
+    /// State documents, and the bytes of their names and contents.
+    pub state_documents: (u64, u64),
+    /// The write-ahead log, its syncs among it; `None` for a store opened for reading.
+    pub wal: Option<WalStats>,
+    /// What opening read back from the log.
+    pub replay: ReplayReport,
 }
 
 /// One live segment.
@@ -79,16 +94,23 @@ pub struct CardinalityStats {
     pub series_by_pair: Vec<(String, u64)>,
 }
 
-pub(crate) fn collect(inner: &Inner) -> StoreStats {
+pub(crate) fn collect(inner: &Engine) -> StoreStats {
     let view = inner.view();
+    let (documents, document_bytes) = inner.state.size();
     let mut stats = StoreStats {
         generation: inner.generation(),
+        head_series: inner.table.series(),
         index_bytes: inner.index_bytes(),
+        memory_bytes: inner.memory_bytes(),
+        tenants: inner.tenant_ids().len() as u64,
+        frozen_heads: view.frozen.len() as u64,
+        state_documents: (documents as u64, document_bytes),
+        wal: inner.wal().ok().map(|wal| wal.stats()),
+        replay: inner.replayed.clone(),
         ..StoreStats::default()
     };
     for generation in view.heads() {
         stats.head_samples += generation.samples();
-        stats.head_series = stats.head_series.max(generation.series());
         stats.head_bytes += generation.bytes();
         stats.head_log_records += generation.logs.read().count();
         stats.head_spans += generation.spans.read().count();
@@ -138,7 +160,7 @@ fn largest(mut all: Vec<(String, u64)>, limit: usize) -> Vec<(String, u64)> {
 }
 
 pub(crate) fn cardinality(
-    inner: &Inner,
+    inner: &Engine,
     context: &RequestContext,
     limit: usize,
 ) -> CardinalityStats {
