@@ -197,7 +197,8 @@ impl<'a> Append<'a> {
             .unwrap_or_else(|_| Err(EngineError::Unavailable("the store was closed".into())))
     }
 
-    /// The same without blocking: `done` is called from an engine thread.
+    /// The same without blocking: `done` is called from a thread of the engine, which applies nothing
+    /// else meanwhile. It should pass the answer on, and must not call the store.
     pub fn submit(self, done: impl FnOnce(Result<Committed>) + Send + 'static) {
         self.store
             .inner

@@ -26,7 +26,7 @@ use crate::error::Result;
 use crate::index::Matcher;
 use crate::io::{Disk, Memory, SharedFileSystem};
 use crate::model::{Exemplar, Generation, Labels, Metadata, Signal, TimeRange};
-use crate::options::StoreOptions;
+use crate::options::{StoreOptions, SyncMode};
 use crate::scan::{LogScan, MetricScan, ScanRequest, SpanScan, listing};
 use crate::state::StateDocument;
 use engine::Engine;
@@ -56,6 +56,11 @@ impl Store {
     /// # Errors
     /// Options that contradict each other.
     pub fn in_memory(options: StoreOptions) -> Result<Self> {
+        // There is no power cut that memory survives: syncs would only cost.
+        let options = StoreOptions {
+            sync: SyncMode::Off,
+            ..options
+        };
         let fs: SharedFileSystem = Arc::new(Memory::new());
         Engine::open(fs, Path::new(MEMORY_DIR), options).map(|inner| Self { inner })
     }

@@ -149,7 +149,7 @@ fn everything_of_a_metric_survives_seal_merge_and_power_cut() {
         let exemplars = store.exemplars(context, &[], TimeRange::ALL).unwrap();
         assert_eq!(exemplars.len(), 1);
         assert_eq!(exemplars[0].1.len(), count);
-        assert_eq!(exemplars[0].1[0], exemplar(1000));
+        assert_eq!(exemplars[0].1[0], exemplar(1002));
         let known = store.metadata(context, Some("latency")).unwrap();
         assert_eq!(known["latency"], [metadata.clone()]);
     };

@@ -147,7 +147,7 @@ impl Merger<'_> {
             }
             self.series(&labels, &sources)?;
             count += 1;
-            if count % 1024 == 0 {
+            if count.is_multiple_of(1024) {
                 context.check()?;
             }
         }

@@ -32,6 +32,8 @@ pub(crate) struct MergeJob {
 pub(crate) enum Eagerness {
     /// In the background: only when it pays.
     Background,
+    /// Rewrite what deletions hide, and nothing else.
+    Erase,
     /// Towards the final form: one segment per group, nothing deleted left in it.
     Final,
 }
@@ -67,6 +69,10 @@ pub(crate) fn plan_merges(segments: &[SegmentFacts], eagerness: Eagerness) -> Ve
         members.sort_by_key(|facts| (facts.generation, facts.id));
         let inputs = match eagerness {
             Eagerness::Final => final_inputs(&members),
+            Eagerness::Erase => members
+                .iter()
+                .any(|facts| facts.has_deleted)
+                .then_some(&*members),
             Eagerness::Background => background_inputs(&members),
         };
         if let Some(inputs) = inputs {
@@ -178,6 +184,16 @@ mod tests {
             1
         );
         assert_eq!(plan_merges(&[facts(1, 0, 1)], Eagerness::Final).len(), 1);
+    }
+
+    #[test]
+    fn erasing_leaves_days_alone_that_have_nothing_deleted() {
+        let mut segments = vec![facts(1, 1, 1), facts(2, 0, 1), facts(3, 0, 2)];
+        assert!(plan_merges(&segments, Eagerness::Erase).is_empty());
+        segments[1].has_deleted = true;
+        let jobs = plan_merges(&segments, Eagerness::Erase);
+        assert_eq!(jobs.len(), 1);
+        assert_eq!(ids(&jobs[0]), [1, 2]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::exemplars::Exemplars;
 use super::rows::{LogRows, SpanRows};
-use super::series_data::{Sample, SeriesData, SeriesSnapshot};
+use super::series_data::{Sample, SeriesData};
 use crate::model::{SampleColumns, TimeRange};
 
 /// Locks over the series of a generation.
@@ -143,17 +143,15 @@ impl HeadData {
             .unwrap_or(0)
     }
 
-    /// First and last time of the series at `slot`.
-    pub(crate) fn series_range(&self, slot: u32) -> Option<TimeRange> {
-        self.with_series(slot, SeriesData::range).flatten()
+    /// Whether the series at `slot` has samples or exemplars here.
+    pub(crate) fn has_rows(&self, slot: u32) -> bool {
+        self.with_series(slot, |_| ()).is_some() || self.exemplars.read().has(slot)
     }
 
     /// Appends the series' samples to `parts`: ascending parts, earliest arrival first.
     pub(crate) fn read(&self, slot: u32, range: TimeRange, parts: &mut Vec<SampleColumns>) {
         let snapshot = self.with_series(slot, |series| series.snapshot(range));
-        snapshot
-            .unwrap_or_else(SeriesSnapshot::default)
-            .decode(range, parts);
+        snapshot.unwrap_or_default().decode(range, parts);
     }
 
     /// Slots that have samples here, ascending.

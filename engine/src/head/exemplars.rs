@@ -31,6 +31,11 @@ impl Exemplars {
             .collect()
     }
 
+    /// Whether a series has exemplars.
+    pub(crate) fn has(&self, slot: u32) -> bool {
+        self.by_slot.get(&slot).is_some_and(|all| !all.is_empty())
+    }
+
     /// Slots of the series that have exemplars, ascending.
     pub(crate) fn slots(&self) -> impl Iterator<Item = u32> {
         self.by_slot

@@ -63,7 +63,15 @@ struct Run {
     closed: Vec<ClosedChunk>,
     open: Appender,
     open_first: i64,
+    #[expect(
+        clippy::box_collection,
+        reason = "few series have any: 8 bytes instead of 24"
+    )]
     starts: Option<Box<Vec<StartChange>>>,
+    #[expect(
+        clippy::box_collection,
+        reason = "few series have any: 8 bytes instead of 24"
+    )]
     histograms: Option<Box<Vec<HistogramSample>>>,
 }
 
@@ -149,7 +157,7 @@ impl Run {
         let number = self.closed.last().map_or(0, |c| c.number + c.count);
         let (last, _) = self.open.last().expect("bug: an empty chunk is closed");
         let count = self.open.count() as u32;
-        let full = std::mem::replace(&mut self.open, Appender::new());
+        let full = std::mem::take(&mut self.open);
         self.closed.push(ClosedChunk {
             bytes: Arc::from(full.finish()),
             first: self.open_first,
@@ -302,6 +310,10 @@ pub(crate) struct SeriesData {
     last_time: i64,
     main: Run,
     /// Runs of late samples, in order.
+    #[expect(
+        clippy::box_collection,
+        reason = "few series have any: 8 bytes instead of 24"
+    )]
     late: Option<Box<Vec<Run>>>,
 }
 

@@ -65,11 +65,14 @@ struct Slots {
     free: Vec<u32>,
 }
 
+/// Keys with the tenant mixed in, and the series they name.
+type KeyMap = HashTable<([u64; 2], SeriesRef)>;
+
 /// The series of all tenants.
 pub(crate) struct SeriesTable {
     slots: RwLock<Slots>,
     by_labels: Vec<Mutex<HashTable<(u64, u32)>>>,
-    by_key: Vec<RwLock<HashTable<([u64; 2], SeriesRef)>>>,
+    by_key: Vec<RwLock<KeyMap>>,
     seed: u64,
     bytes: AtomicU64,
 }
@@ -127,6 +130,7 @@ impl SeriesTable {
     }
 
     /// The series of a label set, if the table has it.
+    #[cfg(test)]
     pub(crate) fn find(&self, tenant: TenantIndex, labels: &Labels) -> Option<Arc<SeriesEntry>> {
         let hash = self.labels_hash(tenant, labels);
         let map = self.by_labels[hash as usize % MAP_SHARDS].lock();
@@ -189,6 +193,7 @@ impl SeriesTable {
         Ok(entry)
     }
 
+    #[cfg(test)]
     /// The series at a reference; `None` when the slot has another occupant by now.
     pub(crate) fn get(&self, series: SeriesRef) -> Option<Arc<SeriesEntry>> {
         let slots = self.slots.read();
@@ -230,10 +235,10 @@ impl SeriesTable {
     pub(crate) fn set_defined(&self, series: impl Iterator<Item = SeriesRef>, epoch: u32) {
         let table = self.slots.read();
         for series in series {
-            if let Some(slot) = table.slots.get(slot_of(series) as usize) {
-                if slot.uses == uses_of(series) {
-                    slot.defined_epoch.store(epoch, Ordering::Relaxed);
-                }
+            if let Some(slot) = table.slots.get(slot_of(series) as usize)
+                && slot.uses == uses_of(series)
+            {
+                slot.defined_epoch.store(epoch, Ordering::Relaxed);
             }
         }
     }

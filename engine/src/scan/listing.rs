@@ -102,6 +102,14 @@ fn is_erased(
             .all(|sample| is_hidden(sample.time.0)))
 }
 
+/// The rows, or `None` when they are all that the segment has: then its lists need no look at rows.
+fn unless_all<'a>(
+    reader: &MetricSegmentReader,
+    rows: &'a RoaringBitmap,
+) -> Option<&'a RoaringBitmap> {
+    (rows.len() < u64::from(reader.row_count())).then_some(rows)
+}
+
 fn take_sorted(found: BTreeSet<String>, limit: Option<usize>) -> Vec<String> {
     found
         .into_iter()
@@ -120,7 +128,9 @@ pub(crate) fn label_names(
     let mut found = BTreeSet::new();
     visit_series(inner, &inner.view(), context, matchers, range, |series| {
         match series {
-            Found::Rows(reader, rows) => found.extend(reader.label_names(Some(rows))?),
+            Found::Rows(reader, rows) => {
+                found.extend(reader.label_names(unless_all(reader, rows))?);
+            }
             Found::Series(labels) => {
                 for label in labels {
                     if !found.contains(label.name) {
@@ -146,12 +156,14 @@ pub(crate) fn label_values(
     let mut found = BTreeSet::new();
     visit_series(inner, &inner.view(), context, matchers, range, |series| {
         match series {
-            Found::Rows(reader, rows) => found.extend(reader.label_values(name, Some(rows))?),
+            Found::Rows(reader, rows) => {
+                found.extend(reader.label_values(name, unless_all(reader, rows))?)
+            }
             Found::Series(labels) => {
-                if let Some(value) = labels.get(name) {
-                    if !found.contains(value) {
-                        found.insert(value.to_owned());
-                    }
+                if let Some(value) = labels.get(name)
+                    && !found.contains(value)
+                {
+                    found.insert(value.to_owned());
                 }
             }
         }

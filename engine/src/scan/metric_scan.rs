@@ -10,6 +10,7 @@ use super::ScanRequest;
 use super::merge::{bounds, merge_parts};
 use crate::context::RequestContext;
 use crate::error::Result;
+use crate::head::data::HeadData;
 use crate::head::series_data::without;
 use crate::index::Matcher;
 use crate::manifest::Tombstone;
@@ -56,23 +57,35 @@ pub(crate) fn all_matchers(context: &RequestContext, matchers: &[Matcher]) -> Ve
 }
 
 /// Collects the sources of each label set.
-#[derive(Default)]
 struct SourceMap {
-    places: HashMap<Labels, usize>,
+    /// Place of each label set; not kept when there is only one source, which has no duplicates.
+    places: Option<HashMap<Labels, usize>>,
     series: Vec<SeriesSources>,
 }
 
 impl SourceMap {
+    fn new(source_count: usize) -> Self {
+        let places = (source_count > 1).then(HashMap::new);
+        Self {
+            places,
+            series: Vec::new(),
+        }
+    }
+
     fn at(&mut self, labels: Labels) -> &mut SeriesSources {
-        let series = &mut self.series;
-        let place = *self.places.entry(labels).or_insert_with_key(|labels| {
-            series.push(SeriesSources {
-                labels: labels.clone(),
-                rows: SmallVec::new(),
-                slots: SmallVec::new(),
+        let next = self.series.len();
+        let place = match &mut self.places {
+            Some(places) => *places.entry(labels.clone()).or_insert(next),
+            None => next,
+        };
+        if place == next {
+            let (rows, slots) = (SmallVec::new(), SmallVec::new());
+            self.series.push(SeriesSources {
+                labels,
+                rows,
+                slots,
             });
-            series.len() - 1
-        });
+        }
         &mut self.series[place]
     }
 }
@@ -103,9 +116,15 @@ impl MetricScan {
             caches: Mutex::default(),
         };
         let matchers = all_matchers(context, &request.matchers);
-        let mut found = SourceMap::default();
+        let heads: Vec<_> = scan.view.heads().map(Arc::clone).collect();
+        let heads: Vec<_> = heads
+            .into_iter()
+            .filter(|h| h.range().overlaps(range))
+            .collect();
+        // The generations of the head share slots, but a label set may have two of them.
+        let mut found = SourceMap::new(scan.segments.len() + 2 * heads.len());
         scan.find_in_segments(&matchers, &mut found)?;
-        scan.find_in_head(inner, &matchers, &mut found)?;
+        scan.find_in_head(inner, &heads, &matchers, &mut found)?;
         scan.series = found.series;
         // Stable, and made for the ascending runs that segments give.
         scan.series.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -148,14 +167,10 @@ impl MetricScan {
     fn find_in_head(
         &self,
         inner: &Inner,
+        heads: &[Arc<HeadData>],
         matchers: &[Matcher],
         found: &mut SourceMap,
     ) -> Result<()> {
-        let heads: Vec<_> = self
-            .view
-            .heads()
-            .filter(|h| h.range().overlaps(self.range))
-            .collect();
         let Some(tenant) = inner.tenant(&self.context.tenant) else {
             return Ok(());
         };

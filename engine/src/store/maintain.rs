@@ -40,9 +40,6 @@ impl Engine {
     /// Why the head should be sealed now, if it should.
     pub(crate) fn seal_reason(&self) -> Option<&'static str> {
         let active = Arc::clone(&self.view.read().active);
-        if active.is_empty() {
-            return None;
-        }
         let options = &self.options;
         let memory = self.memory_bytes();
         let (samples, series) = (active.samples(), active.series());
@@ -59,7 +56,7 @@ impl Engine {
         if log_bytes >= options.seal_log_bytes {
             return Some("log");
         }
-        (active.age() >= options.seal_after).then_some("age")
+        (active.age() >= options.seal_after && !active.is_empty()).then_some("age")
     }
 
     /// Freezes the active generation and writes all frozen ones into segments.
@@ -84,14 +81,15 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts a new generation of the head, unless the active one is empty.
+    /// Starts a new generation of the head, unless the log holds nothing that is not sealed.
     fn freeze(&self) -> Result<()> {
         let mut epoch = self.gate.write();
-        // Nothing new reaches the log while the gate is held; what is under way arrives first.
-        let sequence = self.wal()?.cut()?;
-        if self.view.read().active.is_empty() {
+        let wal = self.wal()?;
+        if wal.stats().next_sequence <= self.manifest.lock().log.sequence {
             return Ok(());
         }
+        // Nothing new reaches the log while the gate is held; what is under way arrives first.
+        let sequence = wal.cut()?;
         *epoch += 1;
         let now = self.now();
         let generation = self.next_generation();
@@ -145,9 +143,8 @@ impl Engine {
     /// sealed: they were silent for at least a whole generation.
     fn evict_inactive(&self, sealed: &HeadData) {
         let view = self.view();
-        let is_live = |slot: u32| {
-            sealed.sample_count(slot) > 0 || view.heads().any(|head| head.sample_count(slot) > 0)
-        };
+        let is_live =
+            |slot: u32| sealed.has_rows(slot) || view.heads().any(|head| head.has_rows(slot));
         let mut pending = self.evicted.lock();
         let waiting: hashbrown::HashSet<u64> = pending
             .iter()
@@ -176,7 +173,7 @@ impl Engine {
                 return true;
             }
             // A session that was open then may have written: such series wait for their seal.
-            let has_rows = |slot: u32| view.heads().any(|head| head.sample_count(slot) > 0);
+            let has_rows = |slot: u32| view.heads().any(|head| head.has_rows(slot));
             let (busy, gone): (Vec<_>, Vec<_>) = evicted
                 .entries
                 .drain(..)
@@ -204,11 +201,11 @@ impl Engine {
             for job in &jobs {
                 self.merge(&context, job, eagerness)?;
             }
-            if jobs.is_empty() || eagerness == Eagerness::Final {
+            if jobs.is_empty() || eagerness != Eagerness::Background {
                 break;
             }
         }
-        if eagerness == Eagerness::Final {
+        if eagerness != Eagerness::Background {
             self.drop_tombstones(&tombstones)?;
         }
         Ok(())
@@ -366,10 +363,10 @@ impl Engine {
         }
         next.store(&*self.fs, &self.dir)?;
         let before = std::mem::replace(&mut *manifest, next);
-        if before.state != manifest.state {
-            if let Some(old) = before.state {
-                self.fs.remove(&self.dir.join(old.name))?;
-            }
+        if before.state != manifest.state
+            && let Some(old) = before.state
+        {
+            self.fs.remove(&self.dir.join(old.name))?;
         }
         if change.sealed.is_some() {
             wal.remove_before(manifest.log.sequence)?;

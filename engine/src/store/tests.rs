@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::EngineError;
 use crate::index::MatchOp;
 use crate::model::{
     AttributeValue, Histogram, LogRecord, SampleColumns, Span, SpanId, SpanKind, SpanStatus,
     Stream, TimestampNs, TraceId,
 };
-use crate::{EngineError, SyncMode};
 
 fn options() -> StoreOptions {
     StoreOptions {

@@ -83,6 +83,9 @@ fn run(signal: &Signal, engine: &Weak<Engine>) {
             }
             if due {
                 engine.compact_all(Eagerness::Background)?;
+                if !engine.view().tombstones.is_empty() {
+                    engine.compact_all(Eagerness::Erase)?;
+                }
             }
             Ok(())
         };
