@@ -16,11 +16,12 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use futures::TryStreamExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::ast::{Expr, ValueType};
 use super::batch::{HistogramPoint as SamplePoint, SampleBatch, StepTable};
 use super::exec::name_removal::same_labelset;
+use super::exec::series_scan::Spread;
 use super::exec::state::{HeldSamples, QueryState};
 use super::failure::{PromqlError, Result};
 use super::features::Features;
@@ -48,6 +49,8 @@ pub struct PromqlOptions {
     pub concurrency_max: usize,
     /// Threads that one query may use. Default: one per core.
     pub partitions_max: usize,
+    /// Samples per thread below which another thread costs more than it brings. Default: 100,000.
+    pub partition_samples_min: u64,
     /// Bytes that all queries may take together, if `memory_pool` is not set. Default: 1 GiB.
     pub memory_bytes_max: usize,
     /// Where queries reserve memory, to be shared with SQL.
@@ -65,6 +68,7 @@ impl Default for PromqlOptions {
             default_subquery_step: Duration::from_secs(60),
             concurrency_max: 20,
             partitions_max: thread_count(),
+            partition_samples_min: 100_000,
             memory_bytes_max: 1 << 30,
             memory_pool: None,
             features: Features::default(),
@@ -90,6 +94,16 @@ pub struct QueryOptions {
 pub struct Query {
     text: Arc<str>,
     expr: Arc<Expr>,
+    height: usize,
+}
+
+/// Queries taller than this run on the query threads, whose stacks are large, in any case.
+const INLINE_HEIGHT_MAX: usize = 40;
+
+fn height(expr: &Expr) -> usize {
+    stacker::maybe_grow(128 << 10, 2 << 20, || {
+        1 + expr.children().into_iter().map(height).max().unwrap_or(0)
+    })
 }
 
 impl Query {
@@ -97,6 +111,7 @@ impl Query {
     pub fn from_expr(text: &str, expr: Expr) -> Self {
         Self {
             text: Arc::from(text),
+            height: height(&expr),
             expr: Arc::new(expr),
         }
     }
@@ -125,6 +140,9 @@ struct Inner {
     session: SessionConfig,
     places: Semaphore,
 }
+
+/// A query without a deadline waits this long for a place.
+const MAX_WAIT: Duration = Duration::from_secs(3600);
 
 /// When a query is evaluated.
 #[derive(Debug, Clone, Copy)]
@@ -240,8 +258,7 @@ impl PromqlEngine {
         time_ms: i64,
         options: &QueryOptions,
     ) -> Result<QueryResult> {
-        let times = instant_times(time_ms);
-        query_runtime().block_on(self.inner.run(request, query, times, options))
+        self.block_on(request, query, instant_times(time_ms), options)
     }
 
     /// As [`range`](Self::range), on the caller's thread.
@@ -259,6 +276,19 @@ impl PromqlEngine {
         options: &QueryOptions,
     ) -> Result<QueryResult> {
         let times = range_times(query, start_ms, end_ms, step_ms)?;
+        self.block_on(request, query, times, options)
+    }
+
+    fn block_on(
+        &self,
+        request: &RequestContext,
+        query: &Query,
+        times: Times,
+        options: &QueryOptions,
+    ) -> Result<QueryResult> {
+        if query.height > INLINE_HEIGHT_MAX {
+            return query_runtime().block_on(self.spawn(request, query, times, options));
+        }
         query_runtime().block_on(self.inner.run(request, query, times, options))
     }
 
@@ -326,10 +356,9 @@ impl Inner {
         options: &QueryOptions,
     ) -> Result<QueryResult> {
         let called = Instant::now();
-        let place = self.places.acquire().await;
-        let _place = place.map_err(|_| PromqlError::Internal("engine is closed".into()))?;
-        let started = Instant::now();
         let state = self.state(request, times, options, called);
+        let _place = self.place(&state).await?;
+        let started = Instant::now();
         state.check()?;
         if times.steps.count == 0 {
             return Ok(empty_range(&state));
@@ -351,7 +380,10 @@ impl Inner {
             &state,
             (times.steps, times.end_ms),
             times.is_range,
-            self.options.partitions_max,
+            Spread {
+                partitions_max: self.options.partitions_max,
+                samples_min: self.options.partition_samples_min,
+            },
         );
         let root = planner.root(&expr)?;
         let planned = Instant::now();
@@ -374,6 +406,22 @@ impl Inner {
             stats,
             plan,
         })
+    }
+
+    /// Waits for a place to run, no longer than the query may take.
+    async fn place(&self, state: &QueryState) -> Result<SemaphorePermit<'_>> {
+        if let Ok(place) = self.places.try_acquire() {
+            return Ok(place);
+        }
+        let deadline = state
+            .request
+            .deadline
+            .unwrap_or_else(|| Instant::now() + MAX_WAIT);
+        match tokio::time::timeout_at(deadline.into(), self.places.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) => Err(PromqlError::Internal("no places to run".into())),
+            Err(_) => Err(PromqlError::Timeout),
+        }
     }
 
     fn state(

@@ -8,6 +8,9 @@ use std::sync::OnceLock;
 
 use tokio::runtime::{Builder, Runtime};
 
+/// Stack of each thread: the streams of a plan nest as deeply as the query does.
+const STACK_BYTES: usize = 32 << 20;
+
 /// The runtime of all queries of this process; made at the first use, never shut down.
 ///
 /// # Panics
@@ -18,6 +21,7 @@ pub fn query_runtime() -> &'static Runtime {
         let build = Builder::new_multi_thread()
             .worker_threads(thread_count())
             .thread_name("query")
+            .thread_stack_size(STACK_BYTES)
             .enable_time()
             .build();
         match build {

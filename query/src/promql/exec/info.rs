@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use chronolith_engine::Matcher;
+use chronolith_engine::{MatchOp, Matcher};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
@@ -78,9 +78,13 @@ impl Info {
             StepTable::from_batches(base)?,
             StepTable::from_batches(info)?,
         );
+        // Series that are info series themselves stay as they are. What only says which names are
+        // not meant does not make one.
+        let positive = |m: &Matcher| matches!(m.op(), MatchOp::Equal | MatchOp::Regex);
+        let names_some = self.name_matchers.iter().any(positive);
         let is_info = |row: &Row<'_>| {
             let name = labelset::metric_name(row.labels);
-            self.name_matchers.iter().all(|m| m.matches(name))
+            names_some && self.name_matchers.iter().all(|m| m.matches(name))
         };
         let (candidates, names) = candidates(&base, &info, &is_info);
         let mut results = SeriesCollector::new(schema);

@@ -193,9 +193,6 @@ impl InstantSelect {
             builder.finish_row(batch.labels(row), drop_name);
         }
         if self.count_weight > 0 {
-            for count in &mut seen {
-                *count *= self.count_weight;
-            }
             self.state.count_queryable(total * self.count_weight, &seen);
         }
         builder.finish()

@@ -23,10 +23,14 @@ use crate::promql::batch::{SampleBatch, SampleBatchBuilder};
 use crate::promql::failure::PromqlError;
 use crate::promql::histogram::reset::detect_reset;
 
-/// Series per partition below which another partition costs more than it brings.
-const PARTITION_SERIES_MIN: usize = 64;
-/// Samples per partition below which another partition costs more than it brings.
-const PARTITION_SAMPLES_MIN: u64 = 100_000;
+/// How a scan is spread over threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spread {
+    /// Partitions at most.
+    pub partitions_max: usize,
+    /// Samples per partition below which another partition costs more than it brings.
+    pub samples_min: u64,
+}
 
 /// The operator.
 #[derive(Debug)]
@@ -53,14 +57,14 @@ impl SeriesScan {
     pub fn new(
         request: ScanRequest,
         scan: Arc<OpenScan>,
-        partitions_max: usize,
+        spread: Spread,
         state: &Arc<QueryState>,
     ) -> Self {
-        let by_series = scan.0.len() / PARTITION_SERIES_MIN;
-        let by_samples = scan.0.approximate_samples() / PARTITION_SAMPLES_MIN;
-        let partitions = by_series
-            .min(usize::try_from(by_samples).unwrap_or(usize::MAX))
-            .clamp(1, partitions_max.max(1));
+        let by_samples = scan.0.approximate_samples() / spread.samples_min.max(1);
+        let partitions = usize::try_from(by_samples)
+            .unwrap_or(usize::MAX)
+            .min(scan.0.len())
+            .clamp(1, spread.partitions_max.max(1));
         let range = request.range;
         Self {
             request,

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use chronolith_engine::model::CounterResetHint;
+
 use super::range::{Outcome, Scope};
 use super::rate::increase_of_histograms;
 use super::window::Window;
@@ -32,7 +34,7 @@ pub fn rate(
     } else {
         increase_of_histograms(&points, false, scope, is_counter)?
     };
-    result.counter_reset_hint = chronolith_engine::model::CounterResetHint::Gauge;
+    result.counter_reset_hint = CounterResetHint::Gauge;
     arithmetic::compact(&mut result);
     if is_rate {
         arithmetic::div(&mut result, window.seconds());
@@ -61,8 +63,15 @@ fn boundary_points(
     let mut points: Vec<HistogramPoint> = all[first..=last].to_vec();
     if smoothed && all[first].time_ms < start && first < last {
         points[0] = interpolate(&all[first], &all[first + 1], start, is_counter)?;
+        // A reset on the way is behind the interpolated value already.
+        if let Some(second) = points.get_mut(1)
+            && second.histogram.counter_reset_hint == CounterResetHint::Reset
+        {
+            Arc::make_mut(&mut second.histogram).counter_reset_hint = CounterResetHint::Unknown;
+        }
     }
     if smoothed && last > 0 && all[last].time_ms > end {
+        // Interpolated from the stored samples, not from one that was replaced above.
         let at_end = interpolate(&all[last - 1], &all[last], end, is_counter)?;
         if let Some(point) = points.last_mut() {
             *point = at_end;

@@ -6,7 +6,7 @@ use chronolith_engine::Matcher;
 
 use super::selector::matcher;
 use super::{Place, Planned, Planner};
-use crate::promql::ast::{Call, Expr, METRIC_NAME};
+use crate::promql::ast::{At, Call, Expr, METRIC_NAME, VectorSelector};
 use crate::promql::exec::OperatorExec;
 use crate::promql::exec::info::Info;
 use crate::promql::exec::instant_select::{InstantSelect, Selected};
@@ -15,6 +15,34 @@ use crate::promql::steps::Lookup;
 
 /// The info metric that is meant if none is named.
 const TARGET_INFO: &str = "target_info";
+
+/// When the info series are looked at: `@` and offset of the first selector, seen through the
+/// subqueries around it. `None` without a selector.
+fn reference(expr: &Expr) -> Option<(Option<i64>, i64)> {
+    let of = |selector: &VectorSelector| {
+        let at = match selector.at {
+            Some(At::Time(time_ms)) => Some(time_ms),
+            _ => None,
+        };
+        (at, selector.offset_ms)
+    };
+    match expr {
+        Expr::Vector(selector) => Some(of(selector)),
+        Expr::Matrix(matrix) => Some(of(&matrix.selector)),
+        Expr::Subquery(subquery) => {
+            let (at, offset_ms) = reference(&subquery.expr)?;
+            if at.is_some() {
+                return Some((at, offset_ms));
+            }
+            let at = match subquery.at {
+                Some(At::Time(time_ms)) => Some(time_ms),
+                _ => None,
+            };
+            Some((at, offset_ms.saturating_add(subquery.offset_ms)))
+        }
+        other => other.children().into_iter().find_map(reference),
+    }
+}
 
 impl Planner<'_> {
     pub(super) fn info(&mut self, call: &Call, place: Place) -> Result<Planned> {

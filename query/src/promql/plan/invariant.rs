@@ -1,6 +1,6 @@
 //! Which expressions have the same value at every step, and which are plain numbers.
 
-use crate::promql::ast::{Expr, ValueType};
+use crate::promql::ast::Expr;
 use crate::promql::functions::binary;
 
 /// Functions whose value depends on the step, whatever their arguments.
@@ -23,7 +23,7 @@ fn depends_on_step(name: &str) -> bool {
 
 /// Whether the value is the same at every step: all selectors and subqueries are pinned by `@`, and
 /// no function looks at the time.
-pub fn is_invariant(expr: &Expr) -> bool {
+pub(super) fn is_invariant(expr: &Expr) -> bool {
     match expr {
         Expr::Number(_) | Expr::String(_) => true,
         Expr::Vector(selector) => selector.at.is_some(),
@@ -39,14 +39,8 @@ pub fn is_invariant(expr: &Expr) -> bool {
     }
 }
 
-/// Whether the expression is invariant and not as cheap at many steps as at one.
-pub fn is_worth_broadcasting(expr: &Expr) -> bool {
-    let cheap = expr.value_type() == ValueType::Scalar && constant(expr).is_some();
-    !cheap && is_invariant(expr)
-}
-
 /// The value of an expression made of literals.
-pub fn constant(expr: &Expr) -> Option<f64> {
+pub(super) fn constant(expr: &Expr) -> Option<f64> {
     match expr {
         Expr::Number(number) => Some(number.value),
         Expr::Paren(paren) => constant(&paren.expr),

@@ -28,7 +28,7 @@ use super::exec::gather::Gather;
 use super::exec::map_values::{MapKind, MapValues};
 use super::exec::name_removal::{Duplicates, NameRemoval};
 use super::exec::scalar_arg::ScalarArg;
-use super::exec::series_scan::OpenScan;
+use super::exec::series_scan::{OpenScan, Spread};
 use super::exec::set_operation::SetOperation;
 use super::exec::source::{Source, SourceKind};
 use super::exec::state::QueryState;
@@ -78,7 +78,7 @@ pub struct Planner<'a> {
     /// The end as asked for: `@ end()`; the last step may come before it.
     end_ms: i64,
     is_range: bool,
-    partitions_max: usize,
+    spread: Spread,
     scans: HashMap<(Vec<Matcher>, TimeRange), Arc<OpenScan>>,
 }
 
@@ -92,7 +92,7 @@ impl<'a> Planner<'a> {
         state: &Arc<QueryState>,
         (query, end_ms): (Steps, i64),
         is_range: bool,
-        partitions_max: usize,
+        spread: Spread,
     ) -> Self {
         Self {
             store,
@@ -100,7 +100,7 @@ impl<'a> Planner<'a> {
             query,
             end_ms,
             is_range,
-            partitions_max,
+            spread,
             scans: HashMap::new(),
         }
     }
@@ -135,7 +135,15 @@ impl<'a> Planner<'a> {
 
     /// The plan of an expression that gives a vector or scalar.
     fn expr(&mut self, expr: &Expr, place: Place) -> Result<Planned> {
-        if place.steps.count > 1 && invariant::is_worth_broadcasting(expr) {
+        // Trees may be hundreds of levels tall.
+        stacker::maybe_grow(128 << 10, 2 << 20, || self.expr_with_stack(expr, place))
+    }
+
+    fn expr_with_stack(&mut self, expr: &Expr, place: Place) -> Result<Planned> {
+        if let Some(number) = invariant::constant(expr) {
+            return Ok(self.source(SourceKind::Number(number), place));
+        }
+        if place.steps.count > 1 && invariant::is_invariant(expr) {
             let steps = place.steps.count;
             let first = Place {
                 steps: place.steps.first(),

@@ -86,7 +86,7 @@ impl Planner<'_> {
                 open
             }
         };
-        Ok(SeriesScan::new(request, open, self.partitions_max, &self.state))
+        Ok(SeriesScan::new(request, open, self.spread, &self.state))
     }
 
     pub(super) fn vector_selector(
