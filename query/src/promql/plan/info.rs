@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chronolith_engine::Matcher;
+use chronolith_engine::{MatchOp, Matcher};
 
 use super::selector::matcher;
 use super::{Place, Planned, Planner};
@@ -63,11 +63,17 @@ impl Planner<'_> {
             }
         } else {
             selected.extend(name_matchers.iter().cloned());
+            let positive = |m: &Matcher| matches!(m.op(), MatchOp::Equal | MatchOp::Regex);
+            if !name_matchers.iter().any(positive) {
+                // Only said which names are not meant: of the info metrics, that is.
+                selected.push(Matcher::new(METRIC_NAME, MatchOp::Regex, ".+_info")?);
+            }
         }
+        let (at_ms, offset_ms) = reference(&call.args[0]).unwrap_or_default();
         let lookup = Lookup {
             steps: place.steps,
-            at_ms: None,
-            offset_ms: 0,
+            at_ms,
+            offset_ms,
         };
         let (first, last) = lookup.bounds();
         let start = first
