@@ -29,7 +29,7 @@ impl Display for DurationText {
         }
         let mut left = self.0.unsigned_abs();
         for (unit, length, only_exact) in UNITS {
-            if only_exact && left % length != 0 {
+            if only_exact && !left.is_multiple_of(length) {
                 continue;
             }
             if left >= length {

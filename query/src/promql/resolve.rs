@@ -134,7 +134,7 @@ fn positive_ms(expr: &DurationExpr, range: &EvaluationRange) -> Result<i64, Reso
 /// The expression in ms, rounded.
 fn milliseconds(expr: &DurationExpr, range: &EvaluationRange) -> Result<i64, ResolveError> {
     let seconds = seconds(expr, range)?;
-    if !(seconds.abs() <= MAX_SECONDS) {
+    if seconds.is_nan() || seconds.abs() > MAX_SECONDS {
         let message = "duration is out of range".to_owned();
         return Err(ResolveError {
             message,

@@ -95,7 +95,9 @@ pub fn quantile(q: f64, buckets: &mut Vec<ClassicBucket>) -> (f64, Option<Forced
     }
     let rank = q * observations;
     let finite = &buckets[..buckets.len() - 1];
-    let found = finite.partition_point(|b| !(b.count >= rank));
+    // Populations may be NaN: such a bucket does not reach the rank.
+    let reaches = |b: &ClassicBucket| b.count >= rank;
+    let found = finite.partition_point(|b| !reaches(b));
     let value = match finite.get(found) {
         None => finite[finite.len() - 1].upper_bound,
         Some(first) if found == 0 && first.upper_bound <= 0.0 => first.upper_bound,
@@ -145,9 +147,9 @@ pub fn fraction(lower: f64, upper: f64, buckets: &mut Vec<ClassicBucket>) -> f64
         }
         None
     };
-    let clamped = |rank: Option<f64>| {
-        rank.filter(|r| !(*r > observations))
-            .unwrap_or(observations)
+    let clamped = |rank: Option<f64>| match rank {
+        Some(rank) if rank > observations => observations,
+        rank => rank.unwrap_or(observations),
     };
     (clamped(rank_of(upper)) - clamped(rank_of(lower))) / observations
 }

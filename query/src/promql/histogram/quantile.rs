@@ -165,7 +165,10 @@ pub fn fraction(lower: f64, upper: f64, histogram: &Histogram) -> (f64, bool) {
         count = buckets.iter().map(|b| b.count).sum();
         nan_counted = count < histogram.count;
     }
-    let clamped = |rank: Option<f64>| rank.filter(|r| !(*r > count)).unwrap_or(count);
+    let clamped = |rank: Option<f64>| match rank {
+        Some(rank) if rank > count => count,
+        rank => rank.unwrap_or(count),
+    };
     let value = (clamped(rank_of(upper)) - clamped(rank_of(lower))) / histogram.count;
     (value, nan_counted)
 }

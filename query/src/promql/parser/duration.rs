@@ -121,7 +121,7 @@ impl Parser<'_> {
     fn duration_operand(&mut self) -> Result<DurationExpr, ParseError> {
         let start = self.token.pos;
         if let Some(number) = self.number_literal()? {
-            if !(number.value.abs() <= MAX_SECONDS) {
+            if number.value.is_nan() || number.value.abs() > MAX_SECONDS {
                 return self.error(start, "duration out of range");
             }
             let kind = DurationKind::Literal {

@@ -219,7 +219,7 @@ impl<'q> Parser<'q> {
 
 /// How error messages name a token.
 fn describe(token: &Token, text: &str) -> String {
-    const KEYWORDS: [&str; 14] = [
+    const KEYWORDS: [&str; 13] = [
         "offset",
         "smoothed",
         "anchored",
@@ -233,7 +233,6 @@ fn describe(token: &Token, text: &str) -> String {
         "fill_left",
         "fill_right",
         "bool",
-        "",
     ];
     let shortened = |text: &str| match text.char_indices().nth(10) {
         Some((end, _)) => format!("{:?}...", &text[..end]),

@@ -211,7 +211,7 @@ impl Parser<'_> {
             end = end.to(number.pos);
             let ms = (sign * number.value * 1000.0).round();
             // Later additions of offsets and ranges must not overflow.
-            if !(ms.abs() < (i64::MAX / 4) as f64) {
+            if ms.is_nan() || ms.abs() >= (i64::MAX / 4) as f64 {
                 let ts = sign * number.value;
                 return self.error(
                     pos,

@@ -1,5 +1,7 @@
 //! Whether an answer is the expected one.
 
+use std::sync::Arc;
+
 use chronolith_engine::model::{Histogram, Labels};
 
 use super::parse::{AnnotationRules, Expected};
@@ -77,7 +79,7 @@ pub(super) fn compare_column(
             .find(|p| p.time_ms == time_ms)
             .map(|p| SampleValue::Float(p.value));
         let histogram = s.histograms.iter().find(|p| p.time_ms == time_ms);
-        let histogram = histogram.map(|p| SampleValue::Histogram(p.histogram.clone()));
+        let histogram = histogram.map(|p| SampleValue::Histogram(Arc::clone(&p.histogram)));
         Some((&s.labels, float.or(histogram)?))
     });
     let column: Vec<_> = column.collect();
