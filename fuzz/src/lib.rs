@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 pub mod mutate;
+pub mod patch;
 pub mod targets;
 
 use std::path::PathBuf;
@@ -36,6 +37,8 @@ pub static TARGETS: &[&Target] = &[
     &targets::labels::LABELS,
     &targets::labels::MATCHER,
     &targets::segment::METRIC_SEGMENT,
+    &targets::wal::WAL,
+    &targets::manifest::MANIFEST,
     &targets::promql::PROMQL,
     &targets::promql::NUMBERS,
 ];

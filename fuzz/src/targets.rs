@@ -2,5 +2,7 @@
 
 pub mod codec;
 pub mod labels;
+pub mod manifest;
 pub mod promql;
 pub mod segment;
+pub mod wal;

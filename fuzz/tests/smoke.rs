@@ -92,6 +92,8 @@ smoke_tests! {
     labels: targets::labels::LABELS,
     matcher: targets::labels::MATCHER,
     metric_segment: targets::segment::METRIC_SEGMENT,
+    wal: targets::wal::WAL,
+    manifest: targets::manifest::MANIFEST,
     promql: targets::promql::PROMQL,
     durations: targets::promql::NUMBERS,
 }

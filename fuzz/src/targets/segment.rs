@@ -22,8 +22,7 @@ use chronolith_engine::segment::{
 };
 use chronolith_engine::{Matcher, Result, TenantId};
 
-use crate::Target;
-use crate::mutate::Random;
+use crate::{Target, patch};
 
 /// Metrics segments.
 pub static METRIC_SEGMENT: Target = Target {
@@ -36,9 +35,6 @@ pub static METRIC_SEGMENT: Target = Target {
 /// Rows that are read of an input: hostile counts must not turn into hours.
 const ROWS_MAX: u32 = 64;
 
-/// Bytes of one patch: offset (u32), width (u8: one of 1, 2, 4, 8 by its low bits), value (8).
-const PATCH_SIZE: usize = 13;
-
 /// Files that patches are applied to.
 static FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(files);
 
@@ -46,29 +42,12 @@ fn metric_segment(data: &[u8]) {
     let file = if data.starts_with(&MAGIC[..4]) {
         data.to_vec()
     } else {
-        patched(data)
+        patch::apply(&FILES, data)
     };
     let _ = read_all(file.clone());
     if let Some(repaired) = with_right_checksums(file) {
         let _ = read_all(repaired);
     }
-}
-
-/// Applies a list of patches: the first byte picks the file.
-fn patched(data: &[u8]) -> Vec<u8> {
-    let Some((which, patches)) = data.split_first() else {
-        return Vec::new();
-    };
-    let mut file = FILES[usize::from(*which) % FILES.len()].clone();
-    for patch in patches.chunks_exact(PATCH_SIZE) {
-        let offset = u32::from_le_bytes([patch[0], patch[1], patch[2], patch[3]]) as usize;
-        let offset = offset % file.len();
-        let width = 1 << (patch[4] & 3);
-        for (byte, value) in file[offset..].iter_mut().zip(&patch[5..5 + width]) {
-            *byte = *value;
-        }
-    }
-    file
 }
 
 /// Reads everything that a segment offers.
@@ -136,20 +115,7 @@ fn put(bytes: &mut [u8], at: usize, crc: u32) -> Option<()> {
 
 /// The files themselves, and lists of patches spread over them.
 fn seeds() -> Vec<Vec<u8>> {
-    let mut seeds = FILES.clone();
-    let mut random = Random::new(1);
-    for _ in 0..100 {
-        let mut patches = vec![random.next_u64() as u8];
-        for _ in 0..=random.below(2) {
-            patches.extend((random.next_u64() as u32).to_le_bytes());
-            patches.push(random.next_u64() as u8);
-            // Small numbers reach deeper than large ones, which fail the first bound.
-            let value = random.next_u64() >> (8 * random.below(8));
-            patches.extend(value.to_le_bytes());
-        }
-        seeds.push(patches);
-    }
-    seeds
+    FILES.iter().cloned().chain(patch::seeds()).collect()
 }
 
 /// Segments of some series, small enough to read quickly.
@@ -220,7 +186,7 @@ mod tests {
     fn patches_reach_behind_the_checksums() {
         let seeds = seeds();
         let opened = seeds[FILES.len()..].iter().filter(|patches| {
-            let repaired = with_right_checksums(patched(patches));
+            let repaired = with_right_checksums(patch::apply(&FILES, patches));
             repaired.is_some_and(|bytes| MetricSegmentReader::open(Arc::new(bytes), "x").is_ok())
         });
         let opened = opened.count();
