@@ -72,10 +72,8 @@ impl Selector<'_> {
                 RoaringBitmap::new()
             });
         };
-        if !passes_missing {
-            if let Some(values) = matcher.literal_values() {
-                return self.with_values(label, &values);
-            }
+        if !passes_missing && let Some(values) = matcher.literal_values() {
+            return self.with_values(label, &values);
         }
         if matcher.op() == MatchOp::NotEqual {
             let without = self.with_values(label, &[matcher.value()])?;

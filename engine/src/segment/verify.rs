@@ -11,7 +11,7 @@ use crate::model::{Labels, SampleColumns, Signal, TimeRange};
 use super::file::{SegmentBytes, SegmentFile};
 use super::format::SectionKind;
 use super::metrics::{DecodeCache, MetricSegmentReader};
-use super::rows::{LogSegmentReader, RowFilter, RowSegmentReader, SpanSegmentReader};
+use super::rows::{Column, LogSegmentReader, RowFilter, RowSegmentReader, SpanSegmentReader};
 
 /// What a verification went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -167,6 +167,17 @@ fn verify_rows(
             ));
         }
         found.insert(stream);
+    }
+    for block in reader.all_blocks() {
+        for entry in reader.details(&block, 0)?.entries {
+            if !Column::decode(file, &entry)?.agrees_with(&entry) {
+                return Err(file.corrupt(
+                    entry.offset,
+                    &format!("{} values inside the zone map", entry.count),
+                    &format!("others in column {:?}", entry.field),
+                ));
+            }
+        }
     }
     let verified = Verified {
         series: found.len(),

@@ -94,7 +94,9 @@ impl TimestampTable {
     pub(crate) fn open(file: &SegmentFile) -> Result<Self> {
         let section = file.section(SectionKind::Timestamps);
         let count = section.length / TIMESTAMP_ENTRY_SIZE as u64;
-        if section.length % TIMESTAMP_ENTRY_SIZE as u64 != 0 || count > u64::from(u32::MAX) {
+        if !section.length.is_multiple_of(TIMESTAMP_ENTRY_SIZE as u64)
+            || count > u64::from(u32::MAX)
+        {
             return Err(file.corrupt(
                 section.offset,
                 &format!("entries of {TIMESTAMP_ENTRY_SIZE} bytes"),

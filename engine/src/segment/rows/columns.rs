@@ -356,6 +356,22 @@ impl Column {
         })
     }
 
+    /// Whether the values are as many as the directory says and inside the zone map: for verify.
+    pub(crate) fn agrees_with(&self, entry: &ColumnEntry) -> bool {
+        let count = match self {
+            Self::Ints(values) => values.len(),
+            Self::Floats(values) => values.len(),
+            Self::Bytes(values) => values.len(),
+            Self::Nulls => entry.count as usize,
+        };
+        let zone = match self {
+            Self::Ints(values) => int_zone(values),
+            Self::Floats(values) => float_zone(values),
+            Self::Bytes(_) | Self::Nulls => Zone::None,
+        };
+        count == entry.count as usize && zone == entry.zone
+    }
+
     /// Integer `index`; 0 when absent, which is what an absent column means.
     pub(crate) fn int(&self, index: usize) -> i64 {
         match self {

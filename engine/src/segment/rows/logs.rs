@@ -194,7 +194,9 @@ impl LogSegmentReader {
     pub fn read_block(&self, block: &BlockRef, filter: &RowFilter) -> Result<Vec<StoredLog>> {
         let file = self.file();
         let details = self.0.details(block, 1)?;
-        let chosen = self.0.chosen_rows(block, &details, filter)?;
+        let chosen = self
+            .0
+            .chosen_rows(block, &details, Field::Severity, filter)?;
         if chosen.is_empty() {
             return Ok(Vec::new());
         }

@@ -12,6 +12,7 @@ mod reader;
 mod spans;
 
 pub use builder::{RowBuildOptions, stream_sort_key};
+pub(crate) use columns::Column;
 pub use logs::{LogSegmentBuilder, LogSegmentReader, StoredLog};
 pub use reader::{BlockRef, RowFilter, RowSegmentReader};
 pub use spans::{SpanSegmentBuilder, SpanSegmentReader, StoredSpan};

@@ -20,9 +20,9 @@ use super::super::wire::Cursor;
 use super::attributes::read_shapes;
 use super::blocks::{BlockHead, Blocks};
 use super::builder::trace_fingerprint;
-use super::columns::{Column, ColumnEntry, Field, read_entries};
+use super::columns::{Column, ColumnEntry, Field, Zone, read_entries};
 
-/// What is wanted of a segment. Times, streams and trace are exact; words only choose blocks.
+/// What is wanted of a segment. All is exact but the words, which only choose blocks.
 #[derive(Clone, Debug)]
 pub struct RowFilter {
     /// Times of the rows.
@@ -34,6 +34,8 @@ pub struct RowFilter {
     pub words: Vec<String>,
     /// The trace that the rows belong to.
     pub trace_id: Option<TraceId>,
+    /// Logs: the least severity number. Spans: the least duration in nanoseconds.
+    pub value_min: Option<i64>,
 }
 
 impl RowFilter {
@@ -45,6 +47,7 @@ impl RowFilter {
             streams: None,
             words: Vec::new(),
             trace_id: None,
+            value_min: None,
         }
     }
 }
@@ -105,6 +108,18 @@ impl BlockDetails {
         match self.entries.iter().find(|entry| entry.field == field) {
             Some(entry) => Column::decode(file, entry),
             None => Ok(Column::Nulls),
+        }
+    }
+
+    /// The largest value of an integer column, as far as its zone map knows.
+    fn max(&self, field: Field) -> i64 {
+        match self.entries.iter().find(|entry| entry.field == field) {
+            Some(entry) => match entry.zone {
+                Zone::Int(_, max) => max,
+                _ => i64::MAX,
+            },
+            // A column is left out when all its values are zero.
+            None => 0,
         }
     }
 }
@@ -349,13 +364,20 @@ impl RowSegmentReader {
         Ok(BlockDetails { entries, shapes })
     }
 
-    /// The rows of a block that pass the filter: row number, stream, time.
+    /// The rows of a block that pass the filter: row number, stream, time. `value` is the column that
+    /// [`RowFilter::value_min`] is about; where its zone map shows that no row passes, nothing is decoded.
     pub(crate) fn chosen_rows(
         &self,
         block: &BlockRef,
         details: &BlockDetails,
+        value: Field,
         filter: &RowFilter,
     ) -> Result<Vec<(usize, u32, i64)>> {
+        let values = match filter.value_min {
+            Some(min) if details.max(value) < min => return Ok(Vec::new()),
+            Some(_) => details.column(&self.file, value)?,
+            None => Column::Nulls,
+        };
         let streams = details.column(&self.file, Field::Stream)?;
         let times = details.column(&self.file, Field::Time)?;
         let traces = match filter.trace_id {
@@ -380,6 +402,7 @@ impl RowSegmentReader {
             let wanted = filter.range.start.0 <= time
                 && time <= filter.range.end.0
                 && filter.streams.as_ref().is_none_or(|s| s.contains(stream))
+                && filter.value_min.is_none_or(|min| values.int(row) >= min)
                 && filter.trace_id.is_none_or(|id| traces.bytes(row) == id.0);
             if wanted {
                 chosen.push((row, stream, time));

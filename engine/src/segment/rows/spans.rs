@@ -236,7 +236,9 @@ impl SpanSegmentReader {
     pub fn read_block(&self, block: &BlockRef, filter: &RowFilter) -> Result<Vec<StoredSpan>> {
         let file = self.file();
         let details = self.0.details(block, 3)?;
-        let chosen = self.0.chosen_rows(block, &details, filter)?;
+        let chosen = self
+            .0
+            .chosen_rows(block, &details, Field::Duration, filter)?;
         if chosen.is_empty() {
             return Ok(Vec::new());
         }

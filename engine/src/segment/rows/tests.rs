@@ -274,11 +274,15 @@ proptest! {
         let reader = LogSegmentReader::open(Arc::new(bytes), "memory.seg").unwrap();
         let range = TimeRange::new(start * 1_000_000, (start + length) * 1_000_000);
         for (range, trace_id) in [(TimeRange::ALL, None), (range, None), (range, Some(TraceId([trace; 16])))] {
-            let filter = RowFilter { trace_id, ..RowFilter::in_range(range) };
+            let value_min = trace_id.map(|_| 12);
+            let filter = RowFilter { trace_id, value_min, ..RowFilter::in_range(range) };
             let mut expected = Vec::new();
             for (stream, records) in rows.iter().enumerate() {
                 for (ordinal, record) in records.iter().enumerate() {
-                    if range.contains(record.time) && (trace_id.is_none() || record.trace_id == trace_id) {
+                    if range.contains(record.time)
+                        && (trace_id.is_none() || record.trace_id == trace_id)
+                        && value_min.is_none_or(|min| i64::from(record.severity) >= min)
+                    {
                         expected.push(StoredLog {
                             stream: stream as u32, ordinal: ordinal as u64, record: record.clone(),
                         });
@@ -298,11 +302,15 @@ proptest! {
         let reader = SpanSegmentReader::open(Arc::new(bytes), "memory.seg").unwrap();
         let range = TimeRange::new(start, start + length);
         for (range, trace_id) in [(TimeRange::ALL, None), (range, None), (range, Some(TraceId([trace; 16])))] {
-            let filter = RowFilter { trace_id, ..RowFilter::in_range(range) };
+            let value_min = trace_id.map(|_| 0);
+            let filter = RowFilter { trace_id, value_min, ..RowFilter::in_range(range) };
             let mut expected = Vec::new();
             for (stream, spans) in rows.iter().enumerate() {
                 for (ordinal, span) in spans.iter().enumerate() {
-                    if range.contains(span.time) && trace_id.is_none_or(|id| id == span.trace_id) {
+                    if range.contains(span.time)
+                        && trace_id.is_none_or(|id| id == span.trace_id)
+                        && value_min.is_none_or(|min| span.duration_ns >= min)
+                    {
                         expected.push(StoredSpan {
                             stream: stream as u32, ordinal: ordinal as u64, span: span.clone(),
                         });
