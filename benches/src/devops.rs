@@ -12,6 +12,11 @@ const STEP_MS: i64 = 10_000;
 /// First scrape: 2024-07-03T00:00:00Z.
 const START_MS: i64 = 1_719_964_800_000;
 
+/// Upper bounds of histogram buckets.
+const BOUNDS: [&str; 12] = [
+    "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf",
+];
+
 /// A small deterministic generator (splitmix64).
 #[derive(Clone, Debug)]
 pub struct Random(u64);
@@ -70,6 +75,8 @@ pub struct DevopsSeries {
     host: u64,
     seed: u64,
     shape: Shape,
+    /// Scrapes on the grid before its first.
+    start: i64,
 }
 
 /// The series of `hosts` machines in ascending order of their labels: 142 a machine.
@@ -115,6 +122,7 @@ fn host_series(host: usize, all: &mut Vec<DevopsSeries>) {
             host: host as u64,
             seed: all.len() as u64,
             shape,
+            start: 0,
         });
     };
     let modes = [
@@ -225,13 +233,10 @@ fn host_series(host: usize, all: &mut Vec<DevopsSeries>) {
             Shape::Full(0.0, 100.0, 1.0),
         );
     }
-    let bounds = [
-        "0.005", "0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1", "2.5", "5", "10", "+Inf",
-    ];
     for (handler, rate) in [("/api/query", 20.0), ("/api/write", 10.0), ("/login", 0.5)] {
-        for (place, bound) in bounds.iter().enumerate() {
+        for (place, bound) in BOUNDS.iter().enumerate() {
             let labels = [("handler", handler), ("le", bound)];
-            let rate = rate * (place + 1) as f64 / bounds.len() as f64;
+            let rate = rate * (place + 1) as f64 / BOUNDS.len() as f64;
             add(
                 "http_request_duration_seconds_bucket",
                 &labels,
@@ -252,6 +257,87 @@ fn host_series(host: usize, all: &mut Vec<DevopsSeries>) {
     }
 }
 
+/// The series of `pods` short-lived pods, 24 each, in ascending order of their labels. Pods begin at
+/// scattered scrapes of the first 2,048 and bear a name that never comes back.
+#[must_use]
+pub fn churn(pods: usize) -> Vec<DevopsSeries> {
+    let mut all = Vec::new();
+    for pod in 0..pods {
+        pod_series(pod, &mut all);
+    }
+    all.sort_by(|a, b| a.labels.cmp(&b.labels));
+    all
+}
+
+fn pod_series(pod: usize, all: &mut Vec<DevopsSeries>) {
+    let mut random = Random::new(pod as u64 ^ 0x5851_f42d_4c95_7f2d);
+    let (hash, slot) = (random.bits(), pod % 417);
+    let deployment = slot / 8;
+    let common = [
+        ("namespace", format!("ns-{:02}", deployment % 17)),
+        ("deployment", format!("svc-{deployment:03}")),
+        (
+            "pod",
+            format!(
+                "svc-{deployment:03}-{:09x}-{:05x}",
+                hash >> 28,
+                hash & 0xf_ffff
+            ),
+        ),
+        ("node", format!("node-{:03}", hash % 97)),
+        ("job", "kubelet".to_owned()),
+    ];
+    let start = (random.bits() % 2048) as i64;
+    let mut add = |name: &str, extra: (&str, &str), shape: Shape| {
+        let pairs = [("__name__", name), extra]
+            .into_iter()
+            .chain(common.iter().map(|(n, v)| (*n, v.as_str())));
+        all.push(DevopsSeries {
+            labels: Labels::from_pairs(pairs).expect("bug: labels of the generator"),
+            host: slot as u64,
+            seed: all.len() as u64,
+            shape,
+            start,
+        });
+    };
+    for container in ["app", "sidecar"] {
+        let container = ("container", container);
+        add(
+            "container_cpu_usage_seconds_total",
+            container,
+            Shape::Cents(250.0),
+        );
+        for name in ["working_set", "rss", "cache"] {
+            let shape = Shape::Walk(1e7, 2e9, 4e5, 4096.0);
+            add(&format!("container_memory_{name}_bytes"), container, shape);
+        }
+        add(
+            "container_fs_writes_bytes_total",
+            container,
+            Shape::Count(2e5),
+        );
+    }
+    for (place, bound) in BOUNDS.iter().enumerate() {
+        let rate = 10.0 * (place + 1) as f64 / BOUNDS.len() as f64;
+        add(
+            "http_request_duration_seconds_bucket",
+            ("le", bound),
+            Shape::Count(rate),
+        );
+    }
+    let handler = ("handler", "/api/query");
+    add(
+        "http_request_duration_seconds_sum",
+        handler,
+        Shape::Sum(0.6),
+    );
+    add(
+        "http_request_duration_seconds_count",
+        handler,
+        Shape::Count(10.0),
+    );
+}
+
 impl DevopsSeries {
     /// Its first `count` scrapes, less those that were missed.
     #[must_use]
@@ -265,7 +351,7 @@ impl DevopsSeries {
             let value = self.next(&mut state, &mut random);
             // Every series of a host draws the same missed scrapes.
             if of_host.unit() >= 0.001 {
-                let time_ms = START_MS + step * STEP_MS + offset_ms;
+                let time_ms = START_MS + (self.start + step) * STEP_MS + offset_ms;
                 samples.timestamps.push(time_ms * 1_000_000);
                 samples.values.push(value);
             }

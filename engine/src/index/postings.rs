@@ -16,6 +16,9 @@ const FORM_ROARING: u64 = 2;
 /// Lists shorter than this are not tried as roaring bitmaps: the headers alone would be larger.
 const ROARING_COUNT_MIN: usize = 1024;
 
+/// Lists shorter than this are added to a set row by row; a union would visit all of the set.
+const UNION_COUNT_MIN: usize = 128;
+
 /// Why stored postings were refused: offset in the list and what was wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BadPostings {
@@ -140,9 +143,9 @@ pub fn decode_into(
                 list.push(row as u32);
                 next = row + 1;
             }
-            if rows.is_empty() {
+            if rows.is_empty() || list.len() >= UNION_COUNT_MIN {
                 // Ascending by construction.
-                *rows = RoaringBitmap::from_sorted_iter(list)
+                *rows |= RoaringBitmap::from_sorted_iter(list)
                     .map_err(|_| bad(at, "rows out of order"))?;
             } else {
                 rows.extend(list);

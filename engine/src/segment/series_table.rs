@@ -28,6 +28,75 @@ pub(crate) struct SeriesTable {
     row_count: u32,
 }
 
+/// Reads the labels of many rows in ascending order: keeps the parsed block and the texts of the row
+/// before, since sorted rows share most of their labels.
+pub(crate) struct LabelsCursor<'a> {
+    file: &'a SegmentFile,
+    table: &'a SeriesTable,
+    index: &'a LabelIndex,
+    block: Option<(u32, Block<'a>)>,
+    /// For each column of the block: rank of the text looked up last, and the text.
+    texts: SmallVec<[(u32, &'a str); 16]>,
+}
+
+/// Stands for "no text yet": ranks are below the number of rows, which is below 2^32 - 1.
+const NO_RANK: u32 = u32::MAX;
+
+impl<'a> LabelsCursor<'a> {
+    pub(crate) fn new(
+        file: &'a SegmentFile,
+        table: &'a SeriesTable,
+        index: &'a LabelIndex,
+    ) -> Self {
+        Self {
+            file,
+            table,
+            index,
+            block: None,
+            texts: SmallVec::new(),
+        }
+    }
+
+    /// The labels of `row`.
+    pub(crate) fn labels(&mut self, row: u32) -> Result<Labels> {
+        let number = row / SERIES_BLOCK_ROWS as u32;
+        let block = match self.block.take() {
+            Some((at, block)) if at == number => block,
+            _ => {
+                let block = self.table.block(self.file, number)?;
+                self.texts.clear();
+                self.texts.resize(block.columns.len(), (NO_RANK, ""));
+                block
+            }
+        };
+        let labels = self.row_labels(&block, row);
+        self.block = Some((number, block));
+        labels
+    }
+
+    fn row_labels(&mut self, block: &Block<'a>, row: u32) -> Result<Labels> {
+        let in_block = row as usize % SERIES_BLOCK_ROWS;
+        let mut pairs: SmallVec<[(&str, &str); 16]> = SmallVec::new();
+        for ((label, ranks), last) in block.columns.iter().zip(&mut self.texts) {
+            let Some(rank) = (ranks.get(in_block) as u32).checked_sub(1) else {
+                continue;
+            };
+            if *label >= self.index.label_count() {
+                return Err(self.file.corrupt(
+                    self.table.section.offset,
+                    &format!("labels below {}", self.index.label_count()),
+                    &format!("{label} in row {row}"),
+                ));
+            }
+            if last.0 != rank {
+                *last = (rank, self.index.value(self.file, *label, rank)?);
+            }
+            pairs.push((self.index.label_name(*label), last.1));
+        }
+        Ok(Labels::from_sorted(&pairs))
+    }
+}
+
 /// A parsed block.
 struct Block<'a> {
     columns: SmallVec<[(u32, Packed<'a>); 16]>,
@@ -79,45 +148,6 @@ impl SeriesTable {
         let in_block = row as usize % SERIES_BLOCK_ROWS;
         let column = block.columns.iter().find(|(number, _)| *number == label);
         Ok(column.and_then(|(_, ranks)| (ranks.get(in_block) as u32).checked_sub(1)))
-    }
-
-    /// Calls `each` with the label number and value rank of each label of `row`, ascending.
-    pub(crate) fn for_each_label(
-        &self,
-        file: &SegmentFile,
-        row: u32,
-        mut each: impl FnMut(u32, u32) -> Result<()>,
-    ) -> Result<()> {
-        let block = self.block(file, row / SERIES_BLOCK_ROWS as u32)?;
-        let in_block = row as usize % SERIES_BLOCK_ROWS;
-        for (label, ranks) in &block.columns {
-            if let Some(rank) = (ranks.get(in_block) as u32).checked_sub(1) {
-                each(*label, rank)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The labels of `row`.
-    pub(crate) fn labels(
-        &self,
-        file: &SegmentFile,
-        index: &LabelIndex,
-        row: u32,
-    ) -> Result<Labels> {
-        let mut pairs: SmallVec<[(&str, &str); 16]> = SmallVec::new();
-        self.for_each_label(file, row, |label, rank| {
-            if label >= index.label_count() {
-                return Err(file.corrupt(
-                    self.section.offset,
-                    &format!("labels below {}", index.label_count()),
-                    &format!("{label} in row {row}"),
-                ));
-            }
-            pairs.push((index.label_name(label), index.value(file, label, rank)?));
-            Ok(())
-        })?;
-        Ok(Labels::from_sorted(&pairs))
     }
 }
 

@@ -21,7 +21,7 @@ use super::super::format::{CHUNK_ARRIVALS, CHUNK_HISTOGRAMS, CHUNK_START_TIMES, 
 use super::super::label_index::LabelIndex;
 use super::super::meta::SegmentMeta;
 use super::super::select::Selector;
-use super::super::series_table::SeriesTable;
+use super::super::series_table::{LabelsCursor, SeriesTable};
 use super::super::wire::Cursor;
 use super::annotations::{read_exemplars, read_metadata};
 use super::cache::{self, DecodeCache};
@@ -164,7 +164,20 @@ impl MetricSegmentReader {
     /// # Errors
     /// Damage, or a row that does not exist.
     pub fn labels(&self, row: u32) -> Result<Labels> {
-        self.series.labels(&self.file, &self.index, row)
+        LabelsCursor::new(&self.file, &self.series, &self.index).labels(row)
+    }
+
+    /// The labels of many rows, best in ascending order: about three times as fast as
+    /// [`MetricSegmentReader::labels`] for each.
+    ///
+    /// # Errors
+    /// Each item: damage, or a row that does not exist.
+    pub fn labels_of(
+        &self,
+        rows: impl IntoIterator<Item = u32>,
+    ) -> impl Iterator<Item = Result<Labels>> {
+        let mut cursor = LabelsCursor::new(&self.file, &self.series, &self.index);
+        rows.into_iter().map(move |row| cursor.labels(row))
     }
 
     /// One label's value of `row`, as a slice of the mapped file; `None` when the row lacks it.

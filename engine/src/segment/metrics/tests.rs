@@ -78,6 +78,11 @@ fn assert_same(found: &SampleColumns, expected: &SampleColumns) {
 pub(crate) fn check(model: &Model, reader: &MetricSegmentReader, range: TimeRange) {
     let mut cache = DecodeCache::new();
     assert_eq!(reader.row_count() as usize, model.len());
+    let all: Vec<Labels> = reader
+        .labels_of(0..reader.row_count())
+        .map(Result::unwrap)
+        .collect();
+    assert!(all.iter().eq(model.keys()));
     for (row, (labels, samples)) in model.iter().enumerate() {
         let row = row as u32;
         assert_eq!(reader.labels(row).unwrap(), *labels);

@@ -15,7 +15,7 @@ use super::super::label_index::LabelIndex;
 use super::super::meta::SegmentMeta;
 use super::super::packed::{Packed, PackedArray};
 use super::super::select::Selector;
-use super::super::series_table::SeriesTable;
+use super::super::series_table::{LabelsCursor, SeriesTable};
 use super::super::wire::Cursor;
 use super::attributes::read_shapes;
 use super::blocks::{BlockHead, Blocks};
@@ -212,7 +212,7 @@ impl RowSegmentReader {
     /// # Errors
     /// Damage, or a stream that does not exist.
     pub fn stream_labels(&self, stream: u32) -> Result<Labels> {
-        self.series.labels(&self.file, &self.index, stream)
+        LabelsCursor::new(&self.file, &self.series, &self.index).labels(stream)
     }
 
     /// A stream with labels, resource and scope.
