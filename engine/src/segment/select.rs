@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::index::{MatchOp, Matcher};
 
 use super::file::SegmentFile;
+use super::format::SectionKind;
 use super::label_index::LabelIndex;
 use super::series_table::SeriesTable;
 
@@ -156,5 +157,45 @@ impl Selector<'_> {
             }
         }
         Ok(RoaringBitmap::from_sorted_iter(kept).unwrap_or_default())
+    }
+
+    /// Checks that values ascend and that postings and series table say the same of every row, label by
+    /// label: for verify.
+    pub(crate) fn verify(&self) -> Result<()> {
+        let place = self.file.section(SectionKind::Postings).offset;
+        for label in 0..self.index.label_count() {
+            let name = self.index.label_name(label);
+            let mut rank_of_row: Vec<Option<u32>> = vec![None; self.row_count as usize];
+            let mut before = "";
+            for rank in 0..self.index.value_count(label) {
+                let value = self.index.value(self.file, label, rank)?;
+                if value <= before {
+                    let expected = format!("values of {name} in ascending order");
+                    return Err(self.file.corrupt(place, &expected, value));
+                }
+                before = value;
+                for row in self.union(label, [rank])? {
+                    let slot = rank_of_row.get_mut(row as usize);
+                    if slot.is_none_or(|slot| slot.replace(rank).is_some()) {
+                        let expected = format!("one value of {name} for each row");
+                        let found = format!("two for row {row}");
+                        return Err(self.file.corrupt(place, &expected, &found));
+                    }
+                }
+            }
+            let presence = self.index.presence(self.file, label)?;
+            for (row, rank) in (0..).zip(rank_of_row) {
+                if self.series.rank(self.file, row, label)? != rank
+                    || presence.contains(row) != rank.is_some()
+                {
+                    return Err(self.file.corrupt(
+                        place,
+                        &format!("postings of {name} that agree with the series table"),
+                        &format!("others for row {row}"),
+                    ));
+                }
+            }
+        }
+        Ok(())
     }
 }

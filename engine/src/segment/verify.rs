@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-use roaring::RoaringBitmap;
-
 use crate::error::Result;
-use crate::index::Matcher;
 use crate::model::{Labels, SampleColumns, Signal, TimeRange};
 
 use super::file::{SegmentBytes, SegmentFile};
@@ -78,6 +75,7 @@ fn verify_metrics(reader: &MetricSegmentReader) -> Result<Verified> {
     let mut cache = DecodeCache::new();
     let mut samples = SampleColumns::default();
     let mut before: Option<Labels> = None;
+    reader.selector().verify()?;
     for row in 0..reader.row_count() {
         let labels = reader.labels(row)?;
         if before.as_ref().is_some_and(|before| *before >= labels) {
@@ -86,21 +84,6 @@ fn verify_metrics(reader: &MetricSegmentReader) -> Result<Verified> {
                 "series in ascending order",
                 &format!("{labels} in row {row}"),
             ));
-        }
-        for label in &labels {
-            let matcher = Matcher::equal(label.name, label.value);
-            if !reader.select(&[matcher], TimeRange::ALL)?.contains(row)
-                && reader.meta().row_count > 0
-            {
-                return Err(file.corrupt(
-                    file.section(SectionKind::Postings).offset,
-                    &format!(
-                        "row {row} in the postings of {}={:?}",
-                        label.name, label.value
-                    ),
-                    "others",
-                ));
-            }
         }
         samples.clear();
         reader.read(row, TimeRange::ALL, &mut cache, &mut samples)?;
@@ -152,21 +135,9 @@ fn verify_rows(
     mut rows: impl FnMut(&RowFilter) -> Result<u64>,
 ) -> Result<Verified> {
     let file = reader.file();
-    let mut found = RoaringBitmap::new();
+    reader.selector().verify()?;
     for stream in 0..reader.stream_count() {
-        let labels = reader.stream(stream)?.labels;
-        let matchers: Vec<Matcher> = labels
-            .iter()
-            .map(|label| Matcher::equal(label.name, label.value))
-            .collect();
-        if !reader.select_streams(&matchers)?.contains(stream) {
-            return Err(file.corrupt(
-                file.section(SectionKind::Postings).offset,
-                &format!("stream {stream} in the postings of its labels"),
-                "others",
-            ));
-        }
-        found.insert(stream);
+        reader.stream(stream)?;
     }
     for block in reader.all_blocks() {
         for entry in reader.details(&block, 0)?.entries {
@@ -180,7 +151,7 @@ fn verify_rows(
         }
     }
     let verified = Verified {
-        series: found.len(),
+        series: u64::from(reader.stream_count()),
         rows: rows(&RowFilter::in_range(TimeRange::ALL))?,
         chunks: reader.all_blocks().len() as u64,
         bytes: 0,

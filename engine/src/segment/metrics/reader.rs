@@ -122,13 +122,7 @@ impl MetricSegmentReader {
         if range.is_empty() || !self.meta.range.overlaps(range) {
             return Ok(RoaringBitmap::new());
         }
-        let rows = Selector {
-            file: &self.file,
-            index: &self.index,
-            series: &self.series,
-            row_count: self.row_count,
-        }
-        .select(matchers)?;
+        let rows = self.selector().select(matchers)?;
         let whole = self.meta.range;
         if range.start <= whole.start && whole.end <= range.end {
             return Ok(rows);
@@ -140,6 +134,15 @@ impl MetricSegmentReader {
             }
         }
         Ok(RoaringBitmap::from_sorted_iter(kept).unwrap_or_default())
+    }
+
+    pub(crate) fn selector(&self) -> Selector<'_> {
+        Selector {
+            file: &self.file,
+            index: &self.index,
+            series: &self.series,
+            row_count: self.row_count,
+        }
     }
 
     fn overlaps(&self, row: u32, range: TimeRange) -> Result<bool> {

@@ -198,13 +198,16 @@ impl RowSegmentReader {
     /// # Errors
     /// Damage.
     pub fn select_streams(&self, matchers: &[Matcher]) -> Result<RoaringBitmap> {
+        self.selector().select(matchers)
+    }
+
+    pub(crate) fn selector(&self) -> Selector<'_> {
         Selector {
             file: &self.file,
             index: &self.index,
             series: &self.series,
             row_count: self.stream_count,
         }
-        .select(matchers)
     }
 
     /// The labels of a stream.
