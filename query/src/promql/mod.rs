@@ -28,6 +28,7 @@ pub mod result;
 pub mod runtime;
 pub mod steps;
 pub mod testscript;
+mod to_arrow;
 
 pub use engine::{PromqlEngine, PromqlOptions, Query, QueryOptions};
 pub use failure::PromqlError;

@@ -1,6 +1,7 @@
 //! The commands of the binary, one file each.
 
 mod check;
+mod demo;
 mod inspect;
 mod query;
 mod remote;
@@ -24,7 +25,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
     match cli.command {
         Command::Serve(args) => serve::run(&args).map(|()| 0),
         Command::Check(CheckCommand::Config { file }) => check::config(&file),
-        Command::Demo(_) => Ok(not_built("demo")),
+        Command::Demo(args) => demo::run(&args),
         Command::Promql(args) => query::promql(&args),
         Command::Sql(args) => query::sql(&args),
         Command::Logql(_) => Ok(not_built("logql")),
