@@ -126,7 +126,10 @@ fn limits_fail_a_scrape_as_a_whole() {
     wait_for(&client, "up{job=\"app\"} == 0", |r| r.len() == 1);
     assert!(query(&client, "{__name__=~\"a|b|c\"}").is_empty());
     let targets = client.get("/api/v1/targets").json();
-    let error = targets["data"]["activeTargets"][0]["lastError"].as_str().unwrap().to_owned();
+    let error = targets["data"]["activeTargets"][0]["lastError"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     assert!(error.contains("sample limit of 2"), "{error}");
 }
 
@@ -146,19 +149,43 @@ fn pushed_metrics_stay_until_deleted() {
     let server = Server::start(&[]);
     let client = server.client();
     let push = |method: &str, path: &str, body: &str| {
-        client.request(method, path, &[("content-type", "text/plain")], body.as_bytes())
+        client.request(
+            method,
+            path,
+            &[("content-type", "text/plain")],
+            body.as_bytes(),
+        )
     };
-    let answer = push("PUT", "/metrics/job/batch/instance/x", "# TYPE rows counter\nrows 5\n");
+    let answer = push(
+        "PUT",
+        "/metrics/job/batch/instance/x",
+        "# TYPE rows counter\nrows 5\n",
+    );
     assert_eq!(answer.status, 200, "{}", answer.text());
     let rows = query(&client, "rows");
-    assert_eq!((&rows[0]["metric"]["job"], &rows[0]["value"][1]), (&"batch".into(), &"5".into()));
-    assert_eq!(push("POST", "/metrics/job/batch/instance/x", "more 1\n").status, 200);
+    assert_eq!(
+        (&rows[0]["metric"]["job"], &rows[0]["value"][1]),
+        (&"batch".into(), &"5".into())
+    );
+    assert_eq!(
+        push("POST", "/metrics/job/batch/instance/x", "more 1\n").status,
+        200
+    );
     assert_eq!(query(&client, "rows or more").len(), 2);
-    assert_eq!(push("PUT", "/metrics/job/batch/instance/x", "more 2\n").status, 200);
+    assert_eq!(
+        push("PUT", "/metrics/job/batch/instance/x", "more 2\n").status,
+        200
+    );
     assert!(query(&client, "rows").is_empty());
-    assert_eq!(push("PUT", "/metrics/job/batch/instance/x", "broken {\n").status, 400);
+    assert_eq!(
+        push("PUT", "/metrics/job/batch/instance/x", "broken {\n").status,
+        400
+    );
     assert!(query(&client, "push_failure_time_seconds > 0").is_empty());
-    assert_eq!(push("DELETE", "/metrics/job/batch/instance/x", "").status, 202);
+    assert_eq!(
+        push("DELETE", "/metrics/job/batch/instance/x", "").status,
+        202
+    );
     assert!(query(&client, "more or push_time_seconds").is_empty());
     assert_eq!(push("PUT", "/metrics/nojob/x", "a 1\n").status, 400);
 }
