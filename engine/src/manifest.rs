@@ -165,15 +165,19 @@ impl Manifest {
         let bytes = match fs.read(&path, MANIFEST_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(error) if error.is_not_found() => {
-                if fs.length(&dir.join(PREVIOUS_FILE))?.is_none() {
-                    return Ok(None);
-                }
-                return Err(EngineError::Corruption(Corruption {
-                    path,
-                    offset: 0,
-                    expected: format!("the manifest that follows {PREVIOUS_FILE}"),
-                    found: "no file".into(),
-                }));
+                // A new store has its first manifest before its first segment.
+                let is_segment = |name: &String| name.ends_with(segment::FILE_SUFFIX);
+                let names = fs.list(dir)?;
+                let of_a_store = |name: &&String| *name == PREVIOUS_FILE || is_segment(name);
+                return match names.iter().find(of_a_store) {
+                    None => Ok(None),
+                    Some(name) => Err(EngineError::Corruption(Corruption {
+                        path,
+                        offset: 0,
+                        expected: format!("the manifest of the store that {name} belongs to"),
+                        found: "no file".into(),
+                    })),
+                };
             }
             Err(error) => return Err(error),
         };
@@ -577,6 +581,8 @@ mod tests {
         assert_eq!(stored.remove_orphans(&fs, &dir).unwrap(), 3);
         stored.check_files(&fs, &dir).unwrap();
         fs.remove(&dir.join(MANIFEST_FILE)).unwrap();
+        named(Manifest::load(&fs, &dir).map(|_| ()), MANIFEST_FILE);
+        fs.remove(&dir.join(PREVIOUS_FILE)).unwrap();
         named(Manifest::load(&fs, &dir).map(|_| ()), MANIFEST_FILE);
     }
 

@@ -32,7 +32,14 @@ fn open(path: &Path, options: &fs::OpenOptions) -> Result<Box<dyn File>> {
 
 impl FileSystem for Disk {
     fn create_dir_all(&self, path: &Path) -> Result<()> {
-        at(path, fs::create_dir_all(path))
+        let missing = path.ancestors().take_while(|dir| !dir.exists()).count();
+        at(path, fs::create_dir_all(path))?;
+        // A directory is as durable as its name in the one above.
+        let parents = path.ancestors().skip(1).take(missing);
+        for parent in parents.filter(|dir| !dir.as_os_str().is_empty()) {
+            self.sync_dir(parent)?;
+        }
+        Ok(())
     }
 
     fn create(&self, path: &Path) -> Result<Box<dyn File>> {

@@ -48,8 +48,16 @@ struct Inode {
 
 /// How to take back one unsynced change.
 enum Undo {
-    Write { offset: usize, before: Vec<u8> },
-    Length { before: usize, cut: Vec<u8> },
+    Write {
+        offset: usize,
+        before: Vec<u8>,
+        /// Bytes behind `before` that the write added to the file: zeros without it.
+        added: usize,
+    },
+    Length {
+        before: usize,
+        cut: Vec<u8>,
+    },
 }
 
 impl Inode {
@@ -65,13 +73,18 @@ impl Inode {
 
     fn write(&mut self, offset: usize, bytes: &[u8]) {
         let end = offset + bytes.len();
+        let old_end = end.min(self.data.len()).max(offset);
         if end > self.data.len() {
             self.resize(end);
         }
         let data = Arc::make_mut(&mut self.data);
-        let before = data[offset..end].to_vec();
+        let before = data[offset..old_end].to_vec();
         data[offset..end].copy_from_slice(bytes);
-        self.undo.push(Undo::Write { offset, before });
+        self.undo.push(Undo::Write {
+            offset,
+            before,
+            added: end - old_end,
+        });
     }
 
     /// Takes back the unsynced writes for which `keep` answers false.
@@ -79,10 +92,15 @@ impl Inode {
         let data = Arc::make_mut(&mut self.data);
         for undo in std::mem::take(&mut self.undo).into_iter().rev() {
             match undo {
-                Undo::Write { offset, before } => {
+                Undo::Write {
+                    offset,
+                    mut before,
+                    added,
+                } => {
                     if keep() {
                         continue;
                     }
+                    before.resize(before.len() + added, 0);
                     // A later cut that survived may have taken the place away.
                     let end = (offset + before.len()).min(data.len());
                     if offset < end {

@@ -23,7 +23,7 @@ use crate::model::{SegmentId, SeriesRef};
 use crate::options::{StoreOptions, SyncMode};
 use crate::segment::file_name;
 use crate::state::StateStore;
-use crate::wal::{Record, ReplayReport, Wal, WalOptions, is_pristine, replay};
+use crate::wal::{Record, ReplayReport, Wal, WalOptions, initialize, is_pristine, replay};
 
 /// Log files lie here below the data directory.
 pub(crate) const WAL_DIR: &str = "wal";
@@ -44,6 +44,8 @@ impl Engine {
                 if !is_pristine(&*fs, &wal_dir)? {
                     return Err(lost_manifest(dir));
                 }
+                // The log comes first: once there is a manifest, a missing log file is a loss.
+                initialize(&fs, &wal_dir, &wal_options(&options))?;
                 let empty = Manifest::default();
                 empty.store(&*fs, dir)?;
                 empty
@@ -65,10 +67,7 @@ impl Engine {
         let inner = Arc::new(inner);
         let applier = HeadApplier(Arc::clone(&inner));
         let wal_options = wal_options(&inner.options);
-        let wal = match position {
-            Some(position) => Wal::open(fs, &wal_dir, &position, wal_options, applier)?,
-            None => Wal::create(fs, &wal_dir, wal_options, applier)?,
-        };
+        let wal = Wal::open(fs, &wal_dir, &position, wal_options, applier)?;
         let engine = Self::for_writing(inner, wal, lock);
         engine.start_worker()?;
         Ok(engine)

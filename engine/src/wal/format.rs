@@ -37,8 +37,8 @@ pub(super) const RECORD_VERSION: u8 = 1;
 /// The payload is compressed with zstd.
 pub(super) const RECORD_FLAG_ZSTD: u8 = 1;
 
-const _: () = assert!(FILE_HEADER_BYTES % FRAME_ALIGN == 0);
-const _: () = assert!(FRAME_HEADER_BYTES % FRAME_ALIGN == 0);
+const _: () = assert!(FILE_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
+const _: () = assert!(FRAME_HEADER_BYTES.is_multiple_of(FRAME_ALIGN));
 const _: () = assert!(FRAME_BODY_BYTES_MAX < u32::MAX as usize);
 
 /// Name of the log file with this number.

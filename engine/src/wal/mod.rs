@@ -30,7 +30,7 @@ pub use replay::{
     Followed, Follower, LogPosition, LogStart, ReplayReport, TornTail, is_pristine, replay,
 };
 pub use stats::{LatencyHistogram, LatencySummary, WalStats};
-pub use writer::{Applier, Logged, Wal, WalOptions};
+pub use writer::{Applier, Logged, Wal, WalOptions, initialize};
 
 #[cfg(test)]
 mod tests;

@@ -122,8 +122,6 @@ pub fn is_pristine(fs: &dyn FileSystem, dir: &Path) -> Result<bool> {
 /// Hands every record from `start` on to `apply`, in order, with its sequence number. Decoding
 /// runs on all cores, a few MiB ahead of `apply`.
 ///
-/// Returns `None` for the position when there is no log and none is expected (a new store).
-///
 /// # Errors
 /// [`EngineError::Corruption`] naming file and offset when an acknowledged record is damaged or a
 /// file is missing, cut or emptied; whatever `apply` returns. A torn tail is no error.
@@ -132,16 +130,13 @@ pub fn replay(
     dir: &Path,
     start: LogStart,
     mut apply: impl FnMut(u64, Record) -> Result<()> + Send,
-) -> Result<(ReplayReport, Option<LogPosition>)> {
+) -> Result<(ReplayReport, LogPosition)> {
     let started = Instant::now();
     let mut report = ReplayReport {
         next_sequence: start.sequence,
         ..ReplayReport::default()
     };
     let present = log_files(fs, dir)?;
-    if present.is_empty() && start == LogStart::default() {
-        return Ok((report, None));
-    }
     let last = present.last().copied().unwrap_or(0);
     let mut batch = Batch::default();
     let mut ready = Ready::new();
@@ -210,7 +205,7 @@ pub fn replay(
         }));
     }
     report.took = started.elapsed();
-    Ok((report, Some(position)))
+    Ok((report, position))
 }
 
 /// The first record of a file follows the last one of the file before it.
@@ -399,7 +394,7 @@ impl Follower {
                     body,
                 } => {
                     let offset = reader.position();
-                    batch.push(&reader.path().to_owned(), offset, first_sequence, body);
+                    batch.push(reader.path(), offset, first_sequence, body);
                     self.next_sequence = reader.next_sequence().max(self.next_sequence);
                 }
                 Step::End => {

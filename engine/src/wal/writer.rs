@@ -30,7 +30,7 @@ use super::completion::{Completion, completion_channel};
 use super::format::file_name;
 use super::log_file::{Failure, LogFile};
 use super::record::EncodedRecord;
-use super::replay::LogPosition;
+use super::replay::{LogPosition, LogStart, replay};
 use super::stats::{Counters, WalStats};
 use crate::error::{EngineError, Result};
 use crate::io::SharedFileSystem;
@@ -135,6 +135,22 @@ enum ToApply<T> {
     Barrier(Barrier, u64, Completion),
 }
 
+/// Makes the first file of a new log in `dir` (which must exist), unless it is there. A store does
+/// this before it stores its first manifest: from then on the manifest says that the file must be
+/// there, and its absence is a loss.
+///
+/// # Errors
+/// What the file system says.
+pub fn initialize(fs: &SharedFileSystem, dir: &Path, options: &WalOptions) -> Result<()> {
+    if fs.length(&dir.join(file_name(1)))?.is_some() {
+        return Ok(());
+    }
+    let counters = Arc::new(Counters::default());
+    LogFile::create(Arc::clone(fs), dir, options.clone(), counters, 1, 1)
+        .map(|_| ())
+        .map_err(plain)
+}
+
 /// An open log.
 pub struct Wal<T> {
     shared: Arc<Shared<T>>,
@@ -166,17 +182,9 @@ impl<T: Send + 'static> Wal<T> {
         options: WalOptions,
         applier: impl Applier<T>,
     ) -> Result<Self> {
-        let counters = Arc::new(Counters::default());
-        let log = LogFile::create(
-            Arc::clone(&fs),
-            dir,
-            options.clone(),
-            Arc::clone(&counters),
-            1,
-            1,
-        )
-        .map_err(plain)?;
-        Self::start(fs, dir, options, counters, log, vec![(1, 1, 0)], applier)
+        initialize(&fs, dir, &options)?;
+        let (_, position) = replay(&*fs, dir, LogStart::default(), |_, _| Ok(()))?;
+        Self::open(fs, dir, &position, options, applier)
     }
 
     /// Continues a log where [`replay`](super::replay) found its end: the torn tail is cut off,

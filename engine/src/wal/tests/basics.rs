@@ -76,7 +76,7 @@ fn a_real_directory_works_like_memory() {
         )
         .unwrap();
         assert_eq!(report.records, (round + 1) * 100);
-        position = end;
+        position = Some(end);
     }
 }
 

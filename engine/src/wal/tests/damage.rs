@@ -182,6 +182,12 @@ fn missing_emptied_and_foreign_files_are_named() {
         sequence: 9,
     };
     assert_eq!(corrupt_path(replay_ids(&gone, start)), path(2));
+    let result = replay_ids(&gone, LogStart::default());
+    assert_eq!(
+        corrupt_path(result),
+        path(1),
+        "even a log without a checkpoint"
+    );
 }
 
 #[test]

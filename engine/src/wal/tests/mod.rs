@@ -102,11 +102,11 @@ fn replay_ids(fs: &dyn FileSystem, start: LogStart) -> Result<(Vec<(u64, u64)>, 
 
 /// Opens the log again for writing.
 fn reopen(fs: SharedFileSystem, start: LogStart, options: WalOptions) -> Result<Wal<u64>> {
-    let (_, position) = replay(&*fs, &dir(), start, |_, _| Ok(()))?;
-    match position {
-        Some(position) => Wal::open(fs, &dir(), &position, options, Recorder::default()),
-        None => Wal::create(fs, &dir(), options, Recorder::default()),
+    if is_pristine(&*fs, &dir())? {
+        initialize(&fs, &dir(), &options)?;
     }
+    let (_, position) = replay(&*fs, &dir(), start, |_, _| Ok(()))?;
+    Wal::open(fs, &dir(), &position, options, Recorder::default())
 }
 
 /// `1..=count` as (sequence, id) pairs.
