@@ -8,4 +8,4 @@ pub mod server;
 pub mod write;
 
 pub use http::{Answer, Client};
-pub use server::Server;
+pub use server::{Server, run};
