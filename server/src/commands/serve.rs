@@ -111,7 +111,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         tokio::spawn(scrape);
     }
     let limits = Limits {
-        connections_max: settings.connections_max.max(1) as usize,
+        connections_max: connections_max(&settings),
         header_timeout: settings.header_timeout,
         drain_timeout: DRAIN_TIMEOUT,
     };
@@ -209,6 +209,14 @@ fn warn_about_unbuilt(config: &Config) {
             tracing::warn!("{key}: this protocol is not built yet, the listener stays off");
         }
     }
+}
+
+/// Raises the limit of file descriptors as far as the system lets us, and keeps a quarter of them
+/// for files.
+fn connections_max(settings: &Settings) -> usize {
+    let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    let share = usize::try_from(descriptors / 4 * 3).unwrap_or(usize::MAX);
+    share.min(settings.connections_max as usize).max(1)
 }
 
 /// Opens the store with the share of the memory that is its own.

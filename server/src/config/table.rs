@@ -166,8 +166,8 @@ settings! {
     write_inflight_max: ByteSize = "256MiB";
     /// How far in the future a sample may lie; later ones are refused with 400.
     write_future_max: Duration = "10m";
-    /// Open connections per listener; more wait to be accepted.
-    connections_max: u32 = "1024";
+    /// Open connections per listener; more wait to be accepted. At most three quarters of the file descriptors that the system allows.
+    connections_max: u32 = "8192";
     /// Time that a client has to send a request's head; also how long an idle connection is kept.
     header_timeout: Duration = "30s";
     /// Time that a client has to send a request's body.

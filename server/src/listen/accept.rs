@@ -21,6 +21,10 @@ use tower::ServiceExt as _;
 /// Bytes that a request's head may have.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
+/// Time for a request's head while connections are scarce: whoever does not speak at once makes
+/// room for others, so that a crowd of silent connections cannot shut everybody out.
+const PRESSED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What one client may hold.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -30,6 +34,19 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long answers under way may take once the server stops.
     pub drain_timeout: Duration,
+}
+
+impl Limits {
+    /// The limits of a connection that finds `free` others unused.
+    fn under_pressure(self, free: usize) -> Self {
+        if free >= self.connections_max / 4 {
+            return self;
+        }
+        Self {
+            header_timeout: self.header_timeout.min(PRESSED_HEADER_TIMEOUT),
+            ..self
+        }
+    }
 }
 
 /// A listening socket, before anything is accepted.
@@ -108,6 +125,7 @@ pub async fn serve(
         let _ = stream.set_nodelay(true);
         let (router, tls, watcher) = (router.clone(), bound.tls.clone(), graceful.watcher());
         let open = OpenConnection::new(&open);
+        let limits = limits.under_pressure(slots.available_permits());
         tokio::spawn(async move {
             let _held = (slot, open);
             if let Err(error) = connection(stream, tls, router, limits, watcher).await {
@@ -209,5 +227,22 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silent_connections_get_less_time_when_few_are_left() {
+        let limits = Limits {
+            connections_max: 100,
+            header_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::ZERO,
+        };
+        let timeout = |free| limits.under_pressure(free).header_timeout;
+        assert_eq!(timeout(80), Duration::from_secs(30));
+        assert_eq!(timeout(24), PRESSED_HEADER_TIMEOUT);
     }
 }
