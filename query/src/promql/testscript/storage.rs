@@ -17,6 +17,9 @@ use super::parse::Load;
 use super::series::{LoadLine, Point, SeriesLine};
 use crate::promql::histogram::{arithmetic::compact, reset::detect_reset};
 
+/// Start timestamps of a line's points, relative to their times, ms.
+type Starts<'a> = &'a [Option<i64>];
+
 /// A fresh in-memory store and what the rules about order and chunks must remember.
 pub(super) struct Storage {
     store: Store,
@@ -77,8 +80,8 @@ impl Storage {
 
     /// Adds what a `load` block says.
     pub(super) fn load(&mut self, load: &Load) -> Result<(), String> {
-        let mut starts: HashMap<&Labels, &[Option<i64>]> = HashMap::new();
-        let mut lines: BTreeMap<&Labels, (&SeriesLine, Option<&[Option<i64>]>)> = BTreeMap::new();
+        let mut starts: HashMap<&Labels, Starts<'_>> = HashMap::new();
+        let mut lines: BTreeMap<&Labels, (&SeriesLine, Option<Starts<'_>>)> = BTreeMap::new();
         for line in &load.lines {
             match line {
                 LoadLine::Starts(line) => {
@@ -120,7 +123,7 @@ impl Storage {
         &mut self,
         line: &SeriesLine,
         interval_ms: i64,
-        starts: Option<&[Option<i64>]>,
+        starts: Option<Starts<'_>>,
     ) -> Result<(), String> {
         let text = |e: chronolith_engine::EngineError| e.to_string();
         let mut append = self.store.begin(&RequestContext::new()).map_err(text)?;
