@@ -205,12 +205,7 @@ impl InstantSelect {
 
     /// Values interpolated at each step; without a later sample the earlier one stays. Between a
     /// float and a histogram there is nothing.
-    fn smooth(
-        &self,
-        samples: SeriesSamples<'_>,
-        labels: &[u8],
-        builder: &mut StepVectorsBuilder,
-    ) {
+    fn smooth(&self, samples: SeriesSamples<'_>, labels: &[u8], builder: &mut StepVectorsBuilder) {
         let lookback = self.state.lookback_ms;
         let kept = |i: &usize| !is_stale(samples.values[*i]);
         let floats: Vec<(i64, f64)> = (0..samples.times.len())
@@ -251,11 +246,15 @@ impl InstantSelect {
                 && float_next.is_some_and(|float_next| float_next != float_first)
             {
                 let metric = labelset::metric_name(labels);
-                self.state.annotate(Annotation::mixed_floats_histograms(self.pos, metric));
+                self.state
+                    .annotate(Annotation::mixed_floats_histograms(self.pos, metric));
                 continue;
             }
-            let (before, previous) =
-                if float_first { (before, None) } else { (None, previous) };
+            let (before, previous) = if float_first {
+                (before, None)
+            } else {
+                (None, previous)
+            };
             match (before, previous) {
                 (Some(before), _) if before.0 == time => builder.set(step, before.1),
                 (Some(before), None) => {

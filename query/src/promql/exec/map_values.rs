@@ -144,7 +144,8 @@ impl MapValues {
                     }
                     (MapKind::Clamp, Value::Float(value)) => {
                         let (min, max) = (scalar(0, step), scalar(1, step));
-                        if !(max < min) {
+                        let empty = max < min;
+                        if !empty {
                             builder.set(step, math::clamp(value, min, max));
                         }
                     }

@@ -169,7 +169,10 @@ impl Reader {
 /// Replaces unknown hints, but for the first histogram, of which nothing can be told.
 fn detect_resets(samples: &mut [HistogramSample]) {
     let mut previous: Option<Arc<Histogram>> = None;
-    for sample in samples.iter_mut().filter(|sample| !sample.histogram.is_stale()) {
+    for sample in samples
+        .iter_mut()
+        .filter(|sample| !sample.histogram.is_stale())
+    {
         let current = Arc::clone(&sample.histogram);
         if let Some(previous) = &previous
             && current.counter_reset_hint == CounterResetHint::Unknown
@@ -179,7 +182,10 @@ fn detect_resets(samples: &mut [HistogramSample]) {
             } else {
                 CounterResetHint::NotReset
             };
-            let hinted = Histogram { counter_reset_hint: hint, ..Histogram::clone(&current) };
+            let hinted = Histogram {
+                counter_reset_hint: hint,
+                ..Histogram::clone(&current)
+            };
             sample.histogram = Arc::new(hinted);
         }
         previous = Some(current);

@@ -71,7 +71,10 @@ impl Planner<'_> {
                 "histogram_count" | "histogram_sum" | "histogram_avg" => true,
                 _ => place.detect_resets,
             };
-            let place = Place { detect_resets, ..place };
+            let place = Place {
+                detect_resets,
+                ..place
+            };
             return self.map_call(call, MapKind::Histogram(f), place);
         }
         self.special_call(call, place)

@@ -271,7 +271,10 @@ impl<'a> Planner<'a> {
     }
 
     fn binary(&mut self, e: &Binary, place: Place) -> Result<Planned> {
-        let place = Place { detect_resets: false, ..place };
+        let place = Place {
+            detect_resets: false,
+            ..place
+        };
         let scalar = |expr: &Expr| expr.value_type() == ValueType::Scalar;
         let Some(matching) = e
             .matching

@@ -64,7 +64,10 @@ impl Planner<'_> {
         start_ms: i64,
         end_ms: i64,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(OperatorExec::new(self.series_scan(matchers, start_ms, end_ms)?, Vec::new()))
+        Ok(OperatorExec::new(
+            self.series_scan(matchers, start_ms, end_ms)?,
+            Vec::new(),
+        ))
     }
 
     fn series_scan(
