@@ -201,11 +201,6 @@ impl StepVectors {
         &self.values.values()[row * self.steps..(row + 1) * self.steps]
     }
 
-    /// The values of all rows, one after the other, with the nulls.
-    pub fn all_values(&self) -> &Float64Array {
-        &self.values
-    }
-
     /// Where the row has floats.
     #[inline]
     pub fn presence(&self, row: usize) -> Presence<'_> {
@@ -236,8 +231,8 @@ impl StepVectors {
         self.values.len() - self.values.null_count() + self.histograms.len()
     }
 
-    /// The same rows with other floats: `values` are laid out as [`all_values`](Self::all_values);
-    /// histograms are left out, names are marked for removal if `drop_name`.
+    /// The same rows with other floats: `values` holds all steps of the first row, then those of the
+    /// next; histograms are left out, names are marked for removal if `drop_name`.
     #[must_use]
     pub fn with_floats(&self, values: Vec<f64>, drop_name: bool) -> Self {
         let nulls = self.values.nulls().cloned();

@@ -68,6 +68,8 @@ pub struct GroupStates {
     groups: Vec<Group>,
     notes: Annotations,
     key: Vec<u8>,
+    /// Cells of all groups that hold a histogram.
+    histogram_cells: usize,
 }
 
 fn item(data_type: DataType) -> Arc<Field> {
@@ -105,13 +107,13 @@ impl GroupStates {
             groups: Vec::new(),
             notes: Annotations::default(),
             key: Vec::new(),
+            histogram_cells: 0,
         }
     }
 
     /// Roughly what the groups take.
     pub fn memory_bytes(&self) -> usize {
-        let histograms: usize = self.groups.iter().map(|g| g.histograms.len()).sum();
-        self.groups.len() * (self.steps * 25 + 256) + histograms * 1024
+        self.groups.len() * (self.steps * 25 + 256) + self.histogram_cells * 1024
     }
 
     /// The remarks that came up.
@@ -147,7 +149,9 @@ impl GroupStates {
             group.drop_name |= row.drop_name;
             group.add_floats(self.op, &row);
             if !row.histograms.is_empty() {
+                let before = group.histograms.len();
                 add_histograms(group, self.op, &row, self.pos, &mut self.notes);
+                self.histogram_cells += group.histograms.len() - before;
             }
         }
     }
@@ -177,6 +181,7 @@ impl GroupStates {
                     group.set_cell(step, merged);
                 }
             }
+            let before = group.histograms.len();
             for i in states.offsets[row] as usize..states.offsets[row + 1] as usize {
                 let Some(sum) = histogram_codec::decode(states.histograms.value(i)) else {
                     return Err(DataFusionError::Internal("bug: histogram state".into()));
@@ -188,6 +193,7 @@ impl GroupStates {
                 };
                 group.merge_histogram(states.steps.value(i), other, self.pos, &mut self.notes);
             }
+            self.histogram_cells += group.histograms.len() - before;
         }
         Ok(())
     }

@@ -6,7 +6,6 @@
 //! per partition; an operator that must see several series at once has a single partition and takes
 //! its inputs with [`Inputs::all`] or [`Inputs::collect`], whatever their partitions.
 
-use std::any::Any;
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
 use std::task::Poll;
@@ -240,7 +239,7 @@ impl Inputs {
         let mut parts = Vec::with_capacity(count);
         for partition in 0..count {
             let input = self.shared.stream(index, partition)?;
-            parts.push(Box::pin(run_ahead(input)));
+            parts.push(Box::pin(run_ahead(input, self.memory())));
         }
         let output = stream::iter(parts).flatten();
         Ok(Box::pin(RecordBatchStreamAdapter::new(
@@ -396,14 +395,21 @@ fn all_or_error(
     stream::iter(items)
 }
 
-/// Computes a stream in a task of its own, without waiting for the consumer: what it holds is
-/// bounded by what its operators may hold.
+/// Computes a stream in a task of its own, without waiting for the consumer. What is computed but
+/// not yet consumed is reserved in `memory`.
 fn run_ahead(
     mut input: SendableRecordBatchStream,
+    memory: MemoryReservation,
 ) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static {
     let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    let memory = Arc::new(memory);
+    let reserved = Arc::clone(&memory);
     let task = SpawnedTask::spawn(async move {
         while let Some(batch) = input.next().await {
+            let batch = batch.and_then(|batch| {
+                memory.try_grow(batch.get_array_memory_size())?;
+                Ok(batch)
+            });
             let failed = batch.is_err();
             if sender.send(batch).is_err() || failed {
                 break;
@@ -411,15 +417,14 @@ fn run_ahead(
         }
     });
     // The task is owned by the stream: dropping the stream aborts it.
-    stream::unfold((receiver, task), |(mut receiver, task)| async move {
-        let batch = receiver.recv().await?;
-        Some((batch, (receiver, task)))
-    })
-}
-
-/// The operator of a node, if the node is one of that kind.
-pub fn operator_of<O: Operator>(plan: &dyn ExecutionPlan) -> Option<&O> {
-    let any: &dyn Any = plan;
-    any.downcast_ref::<OperatorExec<O>>()
-        .map(|node| &*node.operator)
+    stream::unfold(
+        (receiver, reserved, task),
+        |(mut receiver, reserved, task)| async move {
+            let batch = receiver.recv().await?;
+            if let Ok(batch) = &batch {
+                reserved.shrink(batch.get_array_memory_size());
+            }
+            Some((batch, (receiver, reserved, task)))
+        },
+    )
 }

@@ -166,16 +166,6 @@ impl HeldSamples {
         self.samples += samples;
         self.state.hold(samples)
     }
-
-    /// Changes what is held to `samples`.
-    ///
-    /// # Errors
-    /// [`PromqlError::TooManySamples`] past the limit.
-    pub fn set(&mut self, samples: u64) -> Result<()> {
-        self.state.release(self.samples);
-        self.samples = samples;
-        self.state.hold(samples)
-    }
 }
 
 impl Drop for HeldSamples {

@@ -328,7 +328,8 @@ impl Planner<'_> {
     }
 }
 
-/// The labels that a missing series would have: those that are matched with `=` and only once.
+/// The labels that a missing series would have: those matched with `=`, unless a later matcher is of
+/// the same label.
 fn absent_labels(expr: &Expr) -> Vec<u8> {
     let matchers = match expr.unparen() {
         Expr::Vector(selector) => &selector.matchers,
@@ -336,10 +337,14 @@ fn absent_labels(expr: &Expr) -> Vec<u8> {
         _ => return Vec::new(),
     };
     let mut labels = Vec::new();
+    let mut seen: Vec<&str> = Vec::new();
     for matcher in matchers.iter().filter(|m| m.name != METRIC_NAME) {
-        let once = matchers.iter().filter(|m| m.name == matcher.name).count() == 1;
-        if once && matcher.op == MatchOp::Equal {
-            labels.push((matcher.name.as_str(), matcher.value.as_str()));
+        let name = matcher.name.as_str();
+        if matcher.op == MatchOp::Equal && !seen.contains(&name) {
+            labels.push((name, matcher.value.as_str()));
+            seen.push(name);
+        } else {
+            labels.push((name, ""));
         }
     }
     labelset::edit(&[], labels)
