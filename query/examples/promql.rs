@@ -25,7 +25,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let engine = PromqlEngine::new(store, PromqlOptions::default());
     let query = engine.parse("sum by (instance) (rate(requests_total[5m]))")?;
-    let options = QueryOptions { explain: true, ..QueryOptions::default() };
+    let options = QueryOptions {
+        explain: true,
+        ..QueryOptions::default()
+    };
     let result = engine.instant_blocking(&ctx, &query, 600_000, &options)?;
 
     if let Value::Vector(vector) = &result.value {

@@ -155,17 +155,16 @@ impl BinaryVector {
             operator: self,
             many,
             one,
-            live,
             results: SeriesCollector::new(schema),
             labels: HashMap::new(),
             notes: Annotations::default(),
         };
         for found in matches(many, one, &signature_choice(&self.matching)) {
-            self.state.check()?;
-            for step in 0..steps {
-                if work.live[step] {
-                    work.step(&found, step)?;
+            for step in (0..steps).filter(|&step| live[step]) {
+                if step % 64 == 0 {
+                    self.state.check()?;
                 }
+                work.step(&found, step)?;
             }
         }
         self.state.annotate_all(work.notes);
@@ -199,7 +198,6 @@ struct Work<'a> {
     operator: &'a BinaryVector,
     many: &'a StepTable,
     one: &'a StepTable,
-    live: Vec<bool>,
     results: SeriesCollector,
     labels: HashMap<(usize, usize), usize>,
     notes: Annotations,

@@ -220,6 +220,7 @@ impl LabelChange {
         let mut changed = Vec::new();
         let destination = self.rule.destination();
         for row in table.rows() {
+            self.state.check()?;
             builder.begin();
             builder.copy_row(&row);
             match self.rule.value(row.labels) {

@@ -222,6 +222,7 @@ impl Work {
         };
         let (mut floats, mut histograms) = (Slide::default(), Slide::default());
         let mut any_float = false;
+        let mut unchecked = 0;
         for step in 0..function.lookup.steps.count {
             let end_ms = function.lookup.time(step);
             let start_ms = end_ms.saturating_sub(function.range_ms);
@@ -246,6 +247,12 @@ impl Work {
                 continue;
             }
             counts.add(step, seen as u64);
+            // Wide windows at many steps: one series alone may take longer than the query may.
+            unchecked += seen;
+            if unchecked > 1 << 20 {
+                unchecked = 0;
+                function.state.check()?;
+            }
             let scalar = |i: usize| self.scalars.get(i).map_or(f64::NAN, |s| s.get(step));
             let mut scope = Scope {
                 metric,
