@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chronolith_engine::io::{Memory, SharedFileSystem};
 use chronolith_engine::model::{
@@ -398,15 +398,22 @@ fn a_reader_beside_the_writer_follows_it() {
         reader.begin(context),
         Err(EngineError::Unavailable(_))
     ));
+    let document = |store: &Store| store.state_get(context, "c", "k").unwrap();
+    // The log shows a record to others once the writer has found time to mark its end.
     let same = |why: &str| {
-        reader.refresh().unwrap();
-        assert_eq!(
-            read(&reader, context, vec![]),
-            fixture.read(vec![]),
-            "{why}"
-        );
-        let document = |store: &Store| store.state_get(context, "c", "k").unwrap();
-        assert_eq!(document(&reader), document(fixture.store()), "{why}");
+        let patience = Instant::now() + Duration::from_secs(20);
+        loop {
+            reader.refresh().unwrap();
+            let rows = read(&reader, context, vec![]) == fixture.read(vec![]);
+            if rows && document(&reader) == document(fixture.store()) {
+                return;
+            }
+            assert!(
+                Instant::now() < patience,
+                "{why}: the reader does not catch up"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
     };
     same("log alone");
     fixture.append(&labels("m", "b"), &[(2, 2.0)]);
@@ -595,4 +602,71 @@ fn threads_append_while_the_worker_seals_and_merges() {
     for (_, columns) in read(&store, &RequestContext::new(), vec![]) {
         assert_eq!(columns.values, (0..6000).map(f64::from).collect::<Vec<_>>());
     }
+}
+
+#[test]
+fn documents_survive_and_do_not_keep_the_log_long() {
+    let mut fixture = Fixture::new();
+    let value = vec![7_u8; 10_000];
+    let mut version = 0;
+    for _ in 0..20 {
+        let (store, context) = (fixture.store(), &fixture.context);
+        version = store
+            .state_put(context, "positions", "file", Some(version), &value)
+            .unwrap();
+    }
+    fixture.store().flush().unwrap();
+    let log = fixture.store().stats().wal.unwrap();
+    assert!(
+        log.bytes < 50_000,
+        "{} bytes of log after a flush",
+        log.bytes
+    );
+    fixture.power_cut();
+    let (store, context) = (fixture.store(), &fixture.context);
+    let document = store
+        .state_get(context, "positions", "file")
+        .unwrap()
+        .unwrap();
+    assert_eq!((document.version, &*document.value), (version, &*value));
+    store
+        .state_delete(context, "positions", "file", Some(version))
+        .unwrap();
+    store.flush().unwrap();
+    fixture.power_cut();
+    let listed = fixture
+        .store()
+        .state_list(&fixture.context, "positions", "", 9);
+    assert_eq!(listed.unwrap(), []);
+}
+
+#[test]
+fn a_full_disk_refuses_keeps_what_was_acknowledged_and_recovers() {
+    let mut fixture = Fixture::new();
+    fixture.memory.set_capacity(Some(6 << 20));
+    let mut acknowledged = 0_i64;
+    let refused = loop {
+        let mut append = fixture.store().begin(&fixture.context).unwrap();
+        let series = append.define(None, &labels("m", "a")).unwrap();
+        for step in 0..5_000 {
+            let time = acknowledged * 5_000 + step;
+            append.sample(series, TimestampNs(time), (time * time) as f64 * 0.1);
+        }
+        match append.commit() {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(refused, EngineError::Unavailable(_)),
+        "{refused:?}"
+    );
+    assert_eq!(fixture.read(vec![])[0].1.len() as i64, acknowledged * 5_000);
+    fixture.memory.set_capacity(None);
+    fixture.append(&labels("m", "a"), &[(-1, 1.0)]);
+    fixture.power_cut();
+    assert_eq!(
+        fixture.read(vec![])[0].1.len() as i64,
+        acknowledged * 5_000 + 1
+    );
 }

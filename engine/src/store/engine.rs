@@ -115,6 +115,7 @@ impl Engine {
     /// Stops taking writes, makes all of them durable, stops the threads.
     pub(crate) fn close(&self) -> Result<()> {
         self.closed.store(true, Ordering::Release);
+        self.shutdown.cancel();
         self.worker.stop();
         match &self.wal {
             Some(wal) => wal.close(),
@@ -125,6 +126,7 @@ impl Engine {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        self.shutdown.cancel();
         self.worker.stop();
     }
 }

@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
 use super::view::View;
-use crate::context::TenantId;
+use crate::context::{CancelToken, TenantId};
 use crate::error::{EngineError, Result};
 use crate::head::series_table::{SeriesEntry, SeriesTable, TenantIndex};
 use crate::head::tenant::Tenant;
@@ -55,6 +55,8 @@ pub(crate) struct Inner {
     pub(crate) generation: AtomicU64,
     pub(crate) segment_ids: AtomicU64,
     pub(crate) closed: AtomicBool,
+    /// Ends merges that are under way when the store is closed.
+    pub(crate) shutdown: CancelToken,
     /// As measured last.
     pub(crate) postings_bytes: AtomicU64,
 }

@@ -194,7 +194,10 @@ impl Engine {
     pub(crate) fn compact_all(&self, eagerness: Eagerness) -> Result<()> {
         let _one_at_a_time = self.maintenance.lock();
         self.drop_expired()?;
-        let context = RequestContext::new();
+        let context = RequestContext {
+            cancel: self.shutdown.clone(),
+            ..RequestContext::new()
+        };
         let tombstones = Arc::clone(&self.view().tombstones);
         loop {
             let jobs = plan_merges(&self.segment_facts(), eagerness);

@@ -15,6 +15,7 @@ use super::engine::{Engine, HeadApplier};
 use super::inner::Inner;
 use super::segments::Segment;
 use super::view::View;
+use crate::context::CancelToken;
 use crate::error::{EngineError, Result};
 use crate::head::series_table::SeriesTable;
 use crate::io::{FileSystem, SharedFileSystem};
@@ -127,6 +128,7 @@ impl Inner {
             generation: AtomicU64::new(manifest.generation.0),
             segment_ids: AtomicU64::new(manifest.segment_id_next - 1),
             closed: AtomicBool::new(false),
+            shutdown: CancelToken::default(),
             postings_bytes: AtomicU64::new(0),
             replayed: ReplayReport::default(),
             manifest: Mutex::new(manifest),

@@ -91,6 +91,8 @@ fn run(signal: &Signal, engine: &Weak<Engine>) {
         };
         pause = match work() {
             Ok(()) => ROUND,
+            // The store is being closed; a merge that was ended has changed nothing.
+            Err(EngineError::Cancelled) => return,
             Err(error) => {
                 tracing::error!(%error, "background work failed, trying again later");
                 PAUSE_AFTER_ERROR
