@@ -4,6 +4,8 @@
 //! A failing seed is printed; `CHRONOLITH_MODEL_SEED=n` replays it, `CHRONOLITH_MODEL_RUNS=n` runs
 //! more of them.
 
+#![expect(clippy::unwrap_used, reason = "a test that fails here has failed")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -53,7 +55,7 @@ fn labels(number: u64) -> Labels {
         ("instance", format!("host-{number}")),
         (
             "zone",
-            if number % 2 == 0 {
+            if number.is_multiple_of(2) {
                 "even".into()
             } else {
                 String::new()

@@ -138,10 +138,10 @@ impl Histogram {
             if i32::try_from(index).is_err() {
                 return Err(format!("{side} spans reach bucket {index}"));
             }
-            if let Some(bad) = buckets.iter().find(|b| !(**b >= 0.0)) {
-                if !self.is_stale() {
-                    return Err(format!("{side} bucket has population {bad}"));
-                }
+            if let Some(bad) = buckets.iter().find(|b| b.is_nan() || **b < 0.0)
+                && !self.is_stale()
+            {
+                return Err(format!("{side} bucket has population {bad}"));
             }
             if custom && side == "positive" {
                 let first = spans.first().map_or(0, |s| s.offset);
