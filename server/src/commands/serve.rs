@@ -95,6 +95,9 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         let settings = settings.clone();
         tokio::task::spawn_blocking(move || open_store(&settings)).await??
     };
+    // The HTTP client of scrapes takes the process' default provider. An error means that there is
+    // one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let state = AppState::new(store, config)?;
     state
         .scraper()
