@@ -158,7 +158,7 @@ fn run(fleet: &Fleet, sync: SyncMode, threads: usize) -> Outcome {
     }
     let found = measure("scan before the seal", samples, || scan_all(&store))?;
     assert_eq!(found, samples, "before the seal");
-    drop(store);
+    store.close()?;
     let store = measure("reopen (replay)", stats.head_samples as usize, || {
         Ok(Store::open(dir.path(), options())?)
     })?;
