@@ -1,5 +1,7 @@
 //! The sample telemetry as a loader sees it: deterministic, consistent, with its incidents visible.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 

@@ -1,6 +1,8 @@
 //! The conformance scripts and the compliance query list, where they are at hand: in the directory
 //! that `CHRONOLITH_SHARED` names, else in `../shared` beside the workspace.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::path::{Path, PathBuf};
 
 use chronolith_query::promql::features::Features;

@@ -1,6 +1,8 @@
 //! The PromQL engine from outside: parallel plans give the same answers, names go at the right
 //! moment, limits and cancellation hold, plans can be looked at.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use chronolith_engine::model::{Labels, TimestampNs};
 use chronolith_engine::{RequestContext, Store, StoreOptions};
 use chronolith_query::promql::features::Features;

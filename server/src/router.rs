@@ -21,7 +21,6 @@ use crate::listen::Authenticator;
 use crate::state::AppState;
 
 /// Builds the router.
-#[must_use]
 pub fn router(state: AppState, authenticator: Arc<Authenticator>) -> Router {
     let compression = CompressionLayer::new().gzip(true).deflate(true);
     let cors = cors(&state.settings().cors_origins);

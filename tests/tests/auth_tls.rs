@@ -1,5 +1,7 @@
 //! TLS, passwords and tokens.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::sync::Arc;
 

@@ -1,5 +1,7 @@
 //! A start that cannot succeed says why, names the place, and ends with 1.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::fs;
 use std::net::TcpListener;
 

@@ -1,5 +1,7 @@
 //! What a client can hold is bounded: heads, bodies, connections, time.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -80,7 +82,7 @@ fn writes_beyond_the_budget_are_429_with_a_time_to_retry() {
     holder.write_all(head.as_bytes()).unwrap();
     std::thread::sleep(Duration::from_millis(200));
     let one = write::series(&[("__name__", "x")], &[(1.0, write::now_ms())]);
-    let refused = write::send(&server.client(), &[one.clone()]);
+    let refused = write::send(&server.client(), std::slice::from_ref(&one));
     assert_eq!(refused.status, 429, "{}", refused.text());
     assert!(refused.header("retry-after").is_some());
     drop(holder);

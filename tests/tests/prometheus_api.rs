@@ -1,5 +1,7 @@
 //! The Prometheus API: shapes, numbers, errors and their words.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use chronolith_tests::http::encode;
 use chronolith_tests::{Client, Server, write};
 use serde_json::{Value, json};

@@ -23,7 +23,7 @@ fn samples_come_back_as_they_were_sent() {
     let now = write::now_ms();
     let labels = [("__name__", "w"), ("job", "a\"\\\n")];
     let one = write::series(&labels, &[(0.1, now - 1000), (-0.0, now)]);
-    assert_eq!(send(&client, &[one.clone()]).status, 204);
+    assert_eq!(send(&client, std::slice::from_ref(&one)).status, 204);
     // A retry changes nothing.
     assert_eq!(send(&client, &[one]).status, 204);
     let found = series_named(&client, "w");
@@ -242,7 +242,7 @@ fn version_2_is_stored_in_part_and_counts_what_it_wrote() {
         client.request("POST", "/api/v1/write", &headers, &snappy(&body))
     };
     let good = series_v2(&[1, 2, 3, 4], 1.0, now);
-    let answer = send_v2(&[good.clone()]);
+    let answer = send_v2(std::slice::from_ref(&good));
     assert_eq!(answer.status, 204, "{}", answer.text());
     let written = "x-prometheus-remote-write-samples-written";
     assert_eq!(answer.header(written), Some("1"));

@@ -1,5 +1,7 @@
 //! Scraping and pushing: targets come up, series end, classic histograms answer as native ones.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};

@@ -1,5 +1,7 @@
 //! Starting, the small endpoints, and what a restart keeps.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use chronolith_tests::server::run;
 use chronolith_tests::{Server, write};
 

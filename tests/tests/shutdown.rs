@@ -1,5 +1,7 @@
 //! The way down: SIGTERM ends the process with 0, soon, and loses nothing.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::net::TcpStream;
 use std::time::Duration;
 

@@ -1,5 +1,7 @@
 //! `POST /api/v1/sql`, and the commands `sql`, `promql`, `verify`.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use chronolith_tests::server::run;
 use chronolith_tests::{Answer, Client, Server, write};
 use serde_json::json;

@@ -105,9 +105,9 @@ fn push_target(out: &mut String, report: &TargetReport) {
 
 fn duration(of: std::time::Duration) -> String {
     let ms = of.as_millis();
-    if ms % 60_000 == 0 {
+    if ms.is_multiple_of(60_000) {
         format!("{}m", ms / 60_000)
-    } else if ms % 1000 == 0 {
+    } else if ms.is_multiple_of(1000) {
         format!("{}s", ms / 1000)
     } else {
         format!("{ms}ms")

@@ -63,7 +63,7 @@ const TOUR: [Stop; 6] = [
 ///
 /// # Errors
 /// What kept it from running: a taken port, a directory that cannot be used.
-pub fn run(args: &DemoArgs) -> anyhow::Result<u8> {
+pub(super) fn run(args: &DemoArgs) -> anyhow::Result<u8> {
     crate::telemetry::init_logging(LogFormat::Text, "warn").map_err(anyhow::Error::msg)?;
     serve::runtime()?.block_on(tour(args))
 }

@@ -1,6 +1,7 @@
 //! Keeps the scrape loops in step with the configuration and the target files.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -171,12 +172,12 @@ impl ScrapeManager {
             }
         }
         for (key, job) in wanted {
-            if !state.running.contains_key(&key) {
-                match self.start(key.1.clone(), job) {
+            if let Entry::Vacant(place) = state.running.entry(key) {
+                match self.start(place.key().1.clone(), job) {
                     Ok(running) => {
-                        state.running.insert(key, running);
+                        place.insert(running);
                     }
-                    Err(error) => tracing::error!(job = key.0, error, "cannot scrape"),
+                    Err(error) => tracing::error!(job = place.key().0, error, "cannot scrape"),
                 }
             }
         }

@@ -123,7 +123,7 @@ fn convert(mut group: Group) -> Option<Histogram> {
     let mut below = 0.0;
     for &(_, cumulative) in &group.buckets {
         let population = cumulative - below;
-        if !(population >= 0.0) {
+        if population.is_nan() || population < 0.0 {
             return None;
         }
         populations.push(population);

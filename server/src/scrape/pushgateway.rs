@@ -245,7 +245,7 @@ fn rules(labels: Labels) -> WriteRules {
 fn group_labels(path: &str) -> Result<Labels, PushError> {
     let refuse = |reason: String| PushError::Invalid(reason);
     let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-    if parts.len() % 2 != 0 {
+    if !parts.len().is_multiple_of(2) {
         return Err(refuse(format!(
             "{path:?}: expected job/NAME, then label/value pairs"
         )));
@@ -347,10 +347,9 @@ fn parse_families(
 /// The family that a sample name belongs to, given the types said so far.
 fn family_of<'a>(name: &'a str, types: &HashMap<String, &'static str>) -> &'a str {
     for suffix in ["_bucket", "_sum", "_count", "_total", "_created", "_info"] {
-        if let Some(family) = name.strip_suffix(suffix) {
-            if types.contains_key(family) {
-                return family;
-            }
+        match name.strip_suffix(suffix) {
+            Some(family) if types.contains_key(family) => return family,
+            _ => {}
         }
     }
     name

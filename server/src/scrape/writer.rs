@@ -310,10 +310,8 @@ impl Pass<'_> {
             TimestampNs::from_millis_saturating(time),
             line.value,
         );
-        if let Some(text) = line.exemplar {
-            if let Some(exemplar) = exemplar(text, time) {
-                append.exemplar(reference, exemplar);
-            }
+        if let Some(exemplar) = line.exemplar.and_then(|text| exemplar(text, time)) {
+            append.exemplar(reference, exemplar);
         }
         self.count_kept()
     }
