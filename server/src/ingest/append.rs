@@ -14,8 +14,8 @@ use chronolith_engine::{Append, EngineError, RequestContext, Store};
 
 use super::protobuf::{WireError, repeated_varint};
 use super::write_request::{
-    DecodeError, ExemplarMessage, HistogramMessage, Item, MetadataItem, RequestV2, Row, Rows,
-    TimeSeries, Version, WriteRequest,
+    DecodeError, ExemplarMessage, HistogramMessage, Item, MetadataItem, RawLabel, RequestV2, Row,
+    Rows, TimeSeries, Version, WriteRequest,
 };
 
 /// Characters of the labels of an exemplar, all together (OpenMetrics' limit).
@@ -438,10 +438,7 @@ fn add_series_v2(
 }
 
 /// Label references come in pairs: name, value.
-fn pairs<'a>(
-    request: &RequestV2<'a>,
-    refs: &[u64],
-) -> Result<Vec<(&'a [u8], &'a [u8])>, DecodeError> {
+fn pairs<'a>(request: &RequestV2<'a>, refs: &[u64]) -> Result<Vec<RawLabel<'a>>, DecodeError> {
     let (chunks, rest) = refs.as_chunks::<2>();
     if !rest.is_empty() {
         return Err(DecodeError::Invalid(

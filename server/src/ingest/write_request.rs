@@ -25,6 +25,9 @@ const HISTOGRAM_BUCKETS_MAX: usize = 20_000;
 /// Largest whole number that a double holds exactly.
 const EXACT_MAX: u64 = 1 << 53;
 
+/// A label's name and value as they stand on the wire, not yet checked to be UTF-8.
+pub type RawLabel<'a> = (&'a [u8], &'a [u8]);
+
 /// Which fields of a `TimeSeries` mean what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -170,7 +173,7 @@ impl<'a> TimeSeries<'a> {
     ///
     /// # Errors
     /// The bytes are not labels.
-    pub fn all_labels(&self) -> Result<Vec<(&'a [u8], &'a [u8])>, DecodeError> {
+    pub fn all_labels(&self) -> Result<Vec<RawLabel<'a>>, DecodeError> {
         let mut labels = Vec::new();
         let mut reader = Reader::new(self.message);
         while let Some(field) = reader.next_field()? {
@@ -335,7 +338,7 @@ impl<'a> ExemplarMessage<'a> {
     ///
     /// # Errors
     /// The bytes are not labels.
-    pub fn labels(&self) -> Result<Vec<(&'a [u8], &'a [u8])>, DecodeError> {
+    pub fn labels(&self) -> Result<Vec<RawLabel<'a>>, DecodeError> {
         let mut labels = Vec::new();
         let mut reader = Reader::new(self.message);
         while let Some(field) = reader.next_field()? {
