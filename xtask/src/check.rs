@@ -5,6 +5,7 @@
 
 use std::process::{Command, Stdio};
 
+use crate::features;
 use crate::step::{Report, Step};
 use crate::tidy;
 use crate::workspace::Workspace;
@@ -14,6 +15,7 @@ pub(crate) fn full(workspace: &Workspace) -> Report {
     let mut report = Report::new();
     report.run(format(workspace));
     report.inspect("tidy", || tidy::findings(workspace));
+    report.inspect("features", || features::findings(workspace));
     if is_installed("deny") {
         report.run(Step::cargo(workspace, "deny").arguments(["deny", "--workspace", "check"]));
     } else {
@@ -37,6 +39,7 @@ pub(crate) fn quick(workspace: &Workspace) -> Report {
     let mut report = Report::new();
     report.run(format(workspace));
     report.inspect("tidy", || tidy::findings(workspace));
+    report.inspect("features", || features::findings(workspace));
     report.run(clippy(workspace));
     report
 }
@@ -45,6 +48,7 @@ pub(crate) fn quick(workspace: &Workspace) -> Report {
 pub(crate) fn tidy_only(workspace: &Workspace) -> Report {
     let mut report = Report::new();
     report.inspect("tidy", || tidy::findings(workspace));
+    report.inspect("features", || features::findings(workspace));
     report
 }
 

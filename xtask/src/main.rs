@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod check;
+mod features;
 mod step;
 mod tidy;
 mod timings;
