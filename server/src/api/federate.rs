@@ -10,10 +10,10 @@ use http::header;
 
 use super::params::Params;
 use super::selectors::required_matcher_sets;
-use super::status::now_ms;
 use crate::error::ApiError;
 use crate::request::Caller;
 use crate::state::AppState;
+use crate::telemetry::now_ms;
 use crate::telemetry::push_escaped;
 use crate::wire::number;
 

@@ -12,10 +12,10 @@ use http::header;
 
 use super::envelope::{TRUNCATED, push_remarks, success};
 use super::params::Params;
-use super::status::now_ms;
 use crate::error::{ApiError, ErrorType};
 use crate::request::Caller;
 use crate::state::AppState;
+use crate::telemetry::now_ms;
 use crate::wire::{json, number, prometheus};
 
 /// Points of a series that a range query may ask for.

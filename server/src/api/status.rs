@@ -1,6 +1,6 @@
 //! `/api/v1/status/*`: what runs here, how it was configured, and what the index holds.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::response::Response;
@@ -13,14 +13,6 @@ use crate::error::ApiError;
 use crate::request::Caller;
 use crate::state::AppState;
 use crate::telemetry::rfc3339;
-
-/// Milliseconds since the epoch.
-pub(crate) fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
-}
 
 fn answer(data: &Value) -> Response {
     success(&data.to_string(), &[], &[])

@@ -1,5 +1,7 @@
 //! What is scraped and how that goes: targets, pools, target metadata.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use axum::extract::State;
 use axum::response::Response;
 
@@ -8,6 +10,7 @@ use super::params::Params;
 use crate::error::ApiError;
 use crate::scrape::manager::TargetReport;
 use crate::state::AppState;
+use crate::telemetry::rfc3339;
 use crate::wire::{json, number};
 
 /// `GET /api/v1/targets`
@@ -88,7 +91,11 @@ fn push_target(out: &mut String, report: &TargetReport) {
     field(out, "scrapeUrl", &report.target.url);
     field(out, "globalUrl", &report.target.url);
     field(out, "lastError", &report.health.last_error);
-    let last = crate::wire::time::rfc3339_ms(report.health.last_scrape_ms);
+    let last = match u64::try_from(report.health.last_scrape_ms) {
+        // As Go writes a time that was never set.
+        Ok(0) | Err(_) => "0001-01-01T00:00:00Z".to_owned(),
+        Ok(ms) => rfc3339(UNIX_EPOCH + Duration::from_millis(ms)),
+    };
     field(out, "lastScrape", &last);
     out.push_str(",\"lastScrapeDuration\":");
     number::push_float(out, report.health.last_duration.as_secs_f64());
@@ -103,7 +110,7 @@ fn push_target(out: &mut String, report: &TargetReport) {
     out.push('}');
 }
 
-fn duration(of: std::time::Duration) -> String {
+fn duration(of: Duration) -> String {
     let ms = of.as_millis();
     if ms.is_multiple_of(60_000) {
         format!("{}m", ms / 60_000)

@@ -82,7 +82,7 @@ async fn tour(args: &DemoArgs) -> anyhow::Result<u8> {
     let store = server.state.store().clone();
     let context = RequestContext::new();
 
-    let end_ms = crate::scrape::target::now_ms();
+    let end_ms = crate::telemetry::now_ms();
     let telemetry = Telemetry::new(TelemetryOptions::demo(end_ms));
     let hours = (telemetry.end_ms() - telemetry.start_ms()) / 3_600_000;
     println!("A retail data pipeline: the last {hours} hours of six stores in three regions.\n");

@@ -38,7 +38,7 @@ fn time(args: &QueryArgs) -> anyhow::Result<QueryTime> {
     }
     let time_ms = match &args.time {
         Some(text) => parse(text)?,
-        None => crate::api::status::now_ms(),
+        None => crate::telemetry::now_ms(),
     };
     Ok(QueryTime::Instant { time_ms })
 }

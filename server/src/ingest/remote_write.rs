@@ -6,7 +6,7 @@
 //! a sample, so retries are harmless.
 
 use std::sync::atomic::Ordering;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -21,6 +21,7 @@ use crate::body::read_held;
 use crate::error::{ApiError, ErrorType};
 use crate::request::Caller;
 use crate::state::AppState;
+use crate::telemetry::now_ms;
 
 /// A snappy block cannot expand more than this: the densest copy makes 64 bytes of 3.
 const SNAPPY_EXPANSION_MAX: usize = 22;
@@ -231,13 +232,6 @@ fn declared_length(compressed: &[u8], bytes_max: usize) -> Result<usize, ApiErro
         return Err(ApiError::bad_data("snappy: empty body"));
     }
     Ok(declared)
-}
-
-fn now_ms() -> i64 {
-    let since_epoch = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
 }
 
 impl From<Refusal> for ApiError {

@@ -17,8 +17,8 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::exposition::{self, Dialect, Entry, Reader};
-use super::target::now_ms;
 use super::writer::{self, SeriesCache, WriteError, WriteRules};
+use crate::telemetry::now_ms;
 
 const COLLECTION: &str = "pushgateway";
 /// Groups that may exist per tenant.

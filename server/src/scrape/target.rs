@@ -6,7 +6,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use chronolith_engine::{RequestContext, Store};
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use super::config::{ScrapeConfig, TargetTls};
 use super::discovery::Target;
 use super::exposition::Dialect;
 use super::writer::{self, SeriesCache, WriteRules, Written};
+use crate::telemetry::now_ms;
 
 const ACCEPTED: &str = "application/openmetrics-text;version=1.0.0;q=0.8,\
      application/openmetrics-text;version=0.0.1;q=0.7,text/plain;version=1.0.0;q=0.5,\
@@ -201,14 +202,6 @@ fn reasons(error: &reqwest::Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-/// Milliseconds since the epoch.
-pub(crate) fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// How long until the next slot of a target.

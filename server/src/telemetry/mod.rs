@@ -7,7 +7,7 @@ mod metrics;
 mod process;
 pub mod self_scrape;
 
-pub use clock::rfc3339;
+pub use clock::{now_ms, rfc3339};
 pub(crate) use exposition::push_escaped;
 pub use exposition::{Exposition, Family, FamilyKind, Row};
 pub use logging::init as init_logging;

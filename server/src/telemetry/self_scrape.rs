@@ -10,9 +10,10 @@ use chronolith_engine::{RequestContext, Store};
 use tokio::sync::watch;
 
 use crate::scrape::exposition::Dialect;
-use crate::scrape::target::{now_ms, reports};
+use crate::scrape::target::reports;
 use crate::scrape::writer::{self, SeriesCache, WriteError, WriteRules, Written};
 use crate::state::AppState;
+use crate::telemetry::now_ms;
 
 /// The job that the server's own series bear.
 pub const JOB: &str = "chronolith";

@@ -3,4 +3,3 @@
 pub mod json;
 pub mod number;
 pub mod prometheus;
-pub mod time;
