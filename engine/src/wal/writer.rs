@@ -17,6 +17,7 @@
 //!   and a second sync that succeeds would prove nothing.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -264,7 +265,10 @@ impl<T: Send + 'static> Wal<T> {
         let threads = vec![
             spawn(
                 "wal-apply",
-                Box::new(move || apply_loop(&receiver, applier)),
+                Box::new({
+                    let shared = Arc::clone(&shared);
+                    move || apply_loop(&shared, &receiver, applier)
+                }),
             )?,
             spawn("wal-commit", Box::new(move || committer.run()))?,
         ];
@@ -477,11 +481,11 @@ impl<T> Shared<T> {
         self.work.notify_one();
     }
 
-    fn poison(&self, error: &EngineError) {
+    fn poison(&self, reason: &str) {
         let mut poisoned = self.poisoned.lock();
         if poisoned.is_none() {
-            tracing::error!(%error, "sync of the write-ahead log failed: no more writes");
-            *poisoned = Some(error.to_string());
+            tracing::error!(reason, "the write-ahead log takes no more writes");
+            *poisoned = Some(reason.to_owned());
         }
     }
 
@@ -493,27 +497,43 @@ impl<T> Shared<T> {
     }
 }
 
-fn apply_loop<T>(receiver: &channel::Receiver<ToApply<T>>, mut applier: impl Applier<T>) {
-    for job in receiver {
-        match job {
-            ToApply::Records(first_sequence, records) => {
-                let mut logged = Vec::with_capacity(records.len());
-                let mut completions = Vec::with_capacity(records.len());
-                for (sequence, (payload, done)) in (first_sequence..).zip(records) {
-                    logged.push(Logged { sequence, payload });
-                    completions.push((sequence, done));
-                }
-                applier.apply(logged);
-                for (sequence, done) in completions {
-                    done.complete(Ok(sequence));
-                }
+fn apply_loop<T>(
+    shared: &Shared<T>,
+    receiver: &channel::Receiver<ToApply<T>>,
+    mut applier: impl Applier<T>,
+) {
+    let apply_all = AssertUnwindSafe(|| {
+        for job in receiver {
+            apply_one(job, &mut applier);
+        }
+    });
+    // Until the senders are gone, what they send is dropped here and so refused: a channel keeps
+    // what was sent to a receiver that is gone, and its callers would wait for ever.
+    if catch_unwind(apply_all).is_err() {
+        shared.poison("the thread that applies records panicked");
+        receiver.iter().for_each(drop);
+    }
+}
+
+fn apply_one<T>(job: ToApply<T>, applier: &mut impl Applier<T>) {
+    match job {
+        ToApply::Records(first_sequence, records) => {
+            let mut logged = Vec::with_capacity(records.len());
+            let mut completions = Vec::with_capacity(records.len());
+            for (sequence, (payload, done)) in (first_sequence..).zip(records) {
+                logged.push(Logged { sequence, payload });
+                completions.push((sequence, done));
             }
-            ToApply::Barrier(barrier, next_sequence, done) => {
-                if barrier == Barrier::Cut {
-                    applier.cut(next_sequence);
-                }
-                done.complete(Ok(next_sequence));
+            applier.apply(logged);
+            for (sequence, done) in completions {
+                done.complete(Ok(sequence));
             }
+        }
+        ToApply::Barrier(barrier, next_sequence, done) => {
+            if barrier == Barrier::Cut {
+                applier.cut(next_sequence);
+            }
+            done.complete(Ok(next_sequence));
         }
     }
 }
@@ -605,7 +625,7 @@ impl<T: Send + 'static> Committer<T> {
         match self.write(&records) {
             Ok(first_sequence) => {
                 let rows = records.into_iter().map(|w| (w.payload, w.done)).collect();
-                // A send fails only when the applier panicked; the completions then tell callers.
+                // The applier's thread outlives this one.
                 let _ = self.apply.send(ToApply::Records(first_sequence, rows));
                 self.after_commit();
             }
@@ -626,7 +646,7 @@ impl<T: Send + 'static> Committer<T> {
         let encoded = records.iter().map(|waiting| &waiting.record);
         let written = self.log.write_frame(encoded, !always);
         if let Err(Failure::Final(error)) = &written {
-            self.shared.poison(error);
+            self.shared.poison(&error.to_string());
         }
         let first_sequence = written?;
         if always {
@@ -650,7 +670,7 @@ impl<T: Send + 'static> Committer<T> {
         self.check_poison()?;
         let synced = self.log.sync();
         if let Err(Failure::Final(error)) = &synced {
-            self.shared.poison(error);
+            self.shared.poison(&error.to_string());
         }
         synced
     }
@@ -683,7 +703,7 @@ impl<T: Send + 'static> Committer<T> {
                     self.log.position(),
                 ));
             }
-            Err(Failure::Final(error)) => self.shared.poison(error),
+            Err(Failure::Final(error)) => self.shared.poison(&error.to_string()),
             Err(Failure::Retryable(_)) => {}
         }
         rotated

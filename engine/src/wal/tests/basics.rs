@@ -1,5 +1,6 @@
 //! Group commit, file changes, refusals and barriers of a healthy or full disk.
 
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -281,13 +282,25 @@ fn an_applier_that_panics_refuses_callers_instead_of_hanging() {
     }
     let fs = memory();
     let wal = Wal::create(shared(&fs), &dir(), options(), Panics).unwrap();
-    for id in 1..4 {
-        let result = wal.append(record(id, 10), id, None);
+    // Some wait while the thread unwinds, some come after it.
+    let (answer, answers) = mpsc::channel();
+    for id in 1..=20 {
+        let answer = answer.clone();
+        wal.submit(record(id, 10), id, move |r| answer.send(r).unwrap());
+    }
+    drop(answer);
+    let answers: Vec<_> = answers.iter().collect();
+    assert_eq!(answers.len(), 20);
+    for result in answers
+        .into_iter()
+        .chain([wal.append(record(21, 10), 21, None), wal.sync().map(|()| 0)])
+    {
         assert!(
             matches!(result, Err(EngineError::Poisoned(_))),
             "{result:?}"
         );
     }
+    assert!(wal.stats().poisoned.is_some());
 }
 
 #[test]
