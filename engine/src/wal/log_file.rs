@@ -19,7 +19,8 @@ use super::stats::Counters;
 use crate::error::EngineError;
 use crate::io::{File, SharedFileSystem, TEMPORARY_SUFFIX};
 
-/// Allocation in the small when a whole chunk does not fit the medium any more.
+/// Allocation in the small: for a file that has no record yet, and when a whole chunk does not fit
+/// the medium any more.
 const SMALL_ALLOCATION_BYTES: u64 = 4096;
 
 /// Why something was not written.
@@ -392,16 +393,10 @@ fn write_new_file(
     first_sequence: u64,
 ) -> Outcome<(Box<dyn File>, FileHeader, u64)> {
     let file = fs.create(path).map_err(Failure::Retryable)?;
-    let mut allocated = options.preallocate_bytes;
-    let preallocated = allocated > 0
-        && match file.preallocate(0, allocated) {
-            Err(error) if error.is_out_of_space() => {
-                allocated = SMALL_ALLOCATION_BYTES;
-                file.truncate(0).map_err(Failure::Retryable)?;
-                file.preallocate(0, allocated).map_err(Failure::Retryable)?
-            }
-            other => other.map_err(Failure::Retryable)?,
-        };
+    // The first record allocates in the large: an idle log takes one page.
+    let mut allocated = options.preallocate_bytes.min(SMALL_ALLOCATION_BYTES);
+    let preallocated =
+        allocated > 0 && file.preallocate(0, allocated).map_err(Failure::Retryable)?;
     let header = FileHeader {
         number,
         first_sequence,
