@@ -91,6 +91,19 @@ fn writes_beyond_the_budget_are_429_with_a_time_to_retry() {
 }
 
 #[test]
+fn silent_connections_shut_nobody_out() {
+    let server = Server::start(&["--connections-max", "8", "--header-timeout", "5m"]);
+    let silent: Vec<TcpStream> = (0..50)
+        .map(|_| TcpStream::connect(server.address()).unwrap())
+        .collect();
+    // Each newcomer takes the place of the one that has been silent for the longest.
+    for _ in 0..20 {
+        assert_eq!(server.client().get("/-/ready").status, 200);
+    }
+    drop(silent);
+}
+
+#[test]
 fn answers_are_compressed_when_asked_for() {
     let server = Server::start(&[]);
     let accept = server.client().with_header("accept-encoding", "gzip");

@@ -166,7 +166,7 @@ settings! {
     write_inflight_max: ByteSize = "256MiB";
     /// How far in the future a sample may lie; later ones are refused with 400.
     write_future_max: Duration = "10m";
-    /// Open connections per listener; more wait to be accepted. At most three quarters of the file descriptors that the system allows.
+    /// Open connections per listener; beyond it a newcomer takes the place of the connection that has been idle for the longest, or waits. At most three quarters of the file descriptors that the system allows.
     connections_max: u32 = "8192";
     /// Time that a client has to send a request's head; also how long an idle connection is kept.
     header_timeout: Duration = "30s";

@@ -1,14 +1,17 @@
 //! The accept loop.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use http::Request;
-use hyper::body::Incoming;
+use http::{Request, Response};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -18,12 +21,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
+use super::idle::{Activity, IdleConnections, Serving};
+
 /// Bytes that a request's head may have.
 const HEAD_BYTES_MAX: usize = 16 << 10;
-
-/// Time for a request's head while connections are scarce: whoever does not speak at once makes
-/// room for others, so that a crowd of silent connections cannot shut everybody out.
-const PRESSED_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What one client may hold.
 #[derive(Clone, Copy, Debug)]
@@ -34,19 +35,6 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// How long answers under way may take once the server stops.
     pub drain_timeout: Duration,
-}
-
-impl Limits {
-    /// The limits of a connection that finds `free` others unused.
-    fn under_pressure(self, free: usize) -> Self {
-        if free >= self.connections_max / 4 {
-            return self;
-        }
-        Self {
-            header_timeout: self.header_timeout.min(PRESSED_HEADER_TIMEOUT),
-            ..self
-        }
-    }
 }
 
 /// A listening socket, before anything is accepted.
@@ -102,13 +90,9 @@ pub async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let slots = Arc::new(Semaphore::new(limits.connections_max));
+    let idle = Arc::new(IdleConnections::default());
     let graceful = GracefulShutdown::new();
     loop {
-        let slot = tokio::select! {
-            slot = Arc::clone(&slots).acquire_owned() => slot,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        let Ok(slot) = slot else { break };
         let accepted = tokio::select! {
             accepted = bound.listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
@@ -122,13 +106,30 @@ pub async fn serve(
                 continue;
             }
         };
+        if slots.available_permits() == 0 {
+            idle.evict_oldest();
+        }
+        // Where nobody is idle, the newcomer waits until somebody has been served.
+        let slot = tokio::select! {
+            slot = Arc::clone(&slots).acquire_owned() => slot,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        let Ok(slot) = slot else { break };
         let _ = stream.set_nodelay(true);
-        let (router, tls, watcher) = (router.clone(), bound.tls.clone(), graceful.watcher());
+        let activity = Activity::new(&idle);
+        let service = Service {
+            router: router.clone(),
+            activity: Arc::clone(&activity),
+        };
+        let (tls, watcher) = (bound.tls.clone(), graceful.watcher());
         let open = OpenConnection::new(&open);
-        let limits = limits.under_pressure(slots.available_permits());
         tokio::spawn(async move {
             let _held = (slot, open);
-            if let Err(error) = connection(stream, tls, router, limits, watcher).await {
+            let ended = tokio::select! {
+                ended = connection(stream, tls, service, limits, watcher) => ended,
+                () = activity.evicted() => Err("idle, and others need the place".to_owned()),
+            };
+            if let Err(error) = ended {
                 tracing::debug!(error, "connection ended");
             }
         });
@@ -145,12 +146,12 @@ pub async fn serve(
 async fn connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
-    router: Router,
+    service: Service,
     limits: Limits,
     watcher: hyper_util::server::graceful::Watcher,
 ) -> Result<(), String> {
     let Some(tls) = tls else {
-        return http1_connection(stream, router, limits, watcher).await;
+        return http1_connection(stream, service, limits, watcher).await;
     };
     let handshake = tokio::time::timeout(limits.header_timeout, tls.accept(stream));
     let stream = handshake
@@ -158,24 +159,21 @@ async fn connection(
         .map_err(|_| "no TLS handshake in time".to_owned())?
         .map_err(|e| format!("TLS handshake: {e}"))?;
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        http2_connection(stream, router, limits, watcher).await
+        http2_connection(stream, service, limits, watcher).await
     } else {
-        http1_connection(stream, router, limits, watcher).await
+        http1_connection(stream, service, limits, watcher).await
     }
 }
 
 async fn http1_connection<S>(
     stream: S,
-    router: Router,
+    service: Service,
     limits: Limits,
     watcher: hyper_util::server::graceful::Watcher,
 ) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        router.clone().oneshot(request.map(Body::new))
-    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
@@ -191,16 +189,13 @@ where
 
 async fn http2_connection<S>(
     stream: S,
-    router: Router,
+    service: Service,
     limits: Limits,
     watcher: hyper_util::server::graceful::Watcher,
 ) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        router.clone().oneshot(request.map(Body::new))
-    });
     let connection = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_header_list_size(HEAD_BYTES_MAX as u32)
@@ -212,6 +207,59 @@ where
         .watch(connection)
         .await
         .map_err(|error| error.to_string())
+}
+
+/// Passes the requests of one connection to the router and notes when there are none.
+#[derive(Clone)]
+struct Service {
+    router: Router,
+    activity: Arc<Activity>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let serving = self.activity.serving();
+        let answer = self.router.clone().oneshot(request.map(Body::new));
+        Box::pin(async move {
+            let answer = answer.await?;
+            Ok(answer.map(|body| {
+                Body::new(HeldBody {
+                    body,
+                    _serving: serving,
+                })
+            }))
+        })
+    }
+}
+
+/// An answer's body: the connection is not idle before it is sent.
+struct HeldBody {
+    body: Body,
+    _serving: Serving,
+}
+
+impl HttpBody for HeldBody {
+    type Data = <Body as HttpBody>::Data;
+    type Error = <Body as HttpBody>::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// Counts a connection for as long as it lives.
@@ -227,22 +275,5 @@ impl OpenConnection {
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn silent_connections_get_less_time_when_few_are_left() {
-        let limits = Limits {
-            connections_max: 100,
-            header_timeout: Duration::from_secs(30),
-            drain_timeout: Duration::ZERO,
-        };
-        let timeout = |free| limits.under_pressure(free).header_timeout;
-        assert_eq!(timeout(80), Duration::from_secs(30));
-        assert_eq!(timeout(24), PRESSED_HEADER_TIMEOUT);
     }
 }

@@ -7,6 +7,7 @@
 
 mod accept;
 mod auth;
+mod idle;
 mod tls;
 
 pub use accept::{Bound, Limits, serve};
