@@ -268,17 +268,16 @@ impl AppState {
         }
     }
 
-    /// An empty buffer, perhaps one that served before.
+    /// A buffer, perhaps one that served before and still holds what it held.
     #[must_use]
     pub fn take_buffer(&self) -> Vec<u8> {
         self.0.buffers.lock().pop().unwrap_or_default()
     }
 
-    /// Gives a buffer back for reuse.
-    pub fn give_buffer(&self, mut buffer: Vec<u8>) {
+    /// Gives a buffer back for reuse, with what lies in it.
+    pub fn give_buffer(&self, buffer: Vec<u8>) {
         let mut buffers = self.0.buffers.lock();
         if buffers.len() < BUFFERS_KEPT_MAX && buffer.capacity() <= BUFFER_KEPT_BYTES_MAX {
-            buffer.clear();
             buffers.push(buffer);
         }
     }

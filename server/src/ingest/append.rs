@@ -125,6 +125,13 @@ fn prepare_v1_once<'a>(
                 };
                 let name = || describe(series.all_labels().unwrap_or_default());
                 let mut rows = series.rows();
+                while let Some((value, time_ms)) = rows.next_plain_sample() {
+                    let time = times
+                        .check(time_ms)
+                        .map_err(|e| Refusal::Time(format!("{}: {e}", name())))?;
+                    append.sample(target, time, value);
+                    counts.samples += 1;
+                }
                 while let Some(row) = rows.next_row()? {
                     match row {
                         Row::Label(_) if scattered => {}

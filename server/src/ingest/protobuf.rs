@@ -178,6 +178,26 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
+    /// Skips fields that begin with the byte `tag` (a length-delimited field below 16) and have a
+    /// length of one byte. Stops in front of anything else, broken fields among it.
+    #[inline]
+    pub fn skip_short_fields(&mut self, tag: u8) {
+        while self.take_short_field(tag).is_some() {}
+    }
+
+    /// The content of the next field if it begins with the byte `tag` and its length takes one byte.
+    /// Otherwise nothing is read.
+    #[inline]
+    pub fn take_short_field(&mut self, tag: u8) -> Option<&'a [u8]> {
+        let (&[first, length], rest) = self.bytes.get(self.at..)?.split_first_chunk()?;
+        if first != tag || length >= 0x80 {
+            return None;
+        }
+        let content = rest.get(..usize::from(length))?;
+        self.at += 2 + content.len();
+        Some(content)
+    }
+
     #[inline]
     fn fixed64(&mut self) -> Result<u64, WireError> {
         let taken = self.take(8)?;
@@ -318,6 +338,27 @@ mod tests {
         for cut in 1..message.len() {
             assert!(Reader::new(&message[..cut]).next_field().is_err(), "{cut}");
         }
+    }
+
+    #[test]
+    fn short_fields_are_taken_only_whole_and_of_the_right_tag() {
+        let mut message = Vec::new();
+        bytes(&mut message, 1, b"ab");
+        bytes(&mut message, 1, b"");
+        bytes(&mut message, 2, &[7; 200]);
+        bytes(&mut message, 1, b"cd");
+        let mut reader = Reader::new(&message);
+        assert_eq!(reader.take_short_field(0x12), None);
+        assert_eq!(reader.take_short_field(0x0a), Some(&b"ab"[..]));
+        reader.skip_short_fields(0x0a);
+        assert_eq!(reader.position(), 6);
+        assert_eq!(reader.take_short_field(0x12), None, "a length of two bytes");
+        reader.next_field().unwrap();
+        let mut cut = Reader::new(&message[..message.len() - 1]);
+        cut.at = reader.at;
+        assert_eq!(cut.take_short_field(0x0a), None, "cut short");
+        assert_eq!(reader.take_short_field(0x0a), Some(&b"cd"[..]));
+        assert_eq!(reader.take_short_field(0x0a), None);
     }
 
     #[test]

@@ -195,7 +195,10 @@ fn submit(
     times: TimeLimits,
     done: Done,
 ) -> Result<(Counts, Option<String>), ApiError> {
-    buffer.resize(decoded_length, 0);
+    // What lies in the buffer from before is overwritten, so it need not be cleared.
+    if buffer.len() < decoded_length {
+        buffer.resize(decoded_length, 0);
+    }
     let length = snap::raw::Decoder::new()
         .decompress(compressed, buffer)
         .map_err(|e| ApiError::bad_data(format!("snappy: {e}")))?;

@@ -25,6 +25,14 @@ const HISTOGRAM_BUCKETS_MAX: usize = 20_000;
 /// Largest whole number that a double holds exactly.
 const EXACT_MAX: u64 = 1 << 53;
 
+/// How a label begins on the wire (1.0): field 1, length-delimited.
+const LABEL_TAG: u8 = 1 << 3 | 2;
+/// How a sample begins: field 2, length-delimited.
+const SAMPLE_TAG: u8 = 2 << 3 | 2;
+/// Inside a sample: field 1, a double, and field 2, a varint.
+const SAMPLE_VALUE_TAG: u8 = 1 << 3 | 1;
+const SAMPLE_TIME_TAG: u8 = 2 << 3;
+
 /// A label's name and value as they stand on the wire, not yet checked to be UTF-8.
 pub type RawLabel<'a> = (&'a [u8], &'a [u8]);
 
@@ -146,7 +154,8 @@ impl<'a> TimeSeries<'a> {
     /// Finds where the labels end; touches no label's content.
     fn read(message: &'a [u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(message);
-        let mut rows_at = 0;
+        reader.skip_short_fields(LABEL_TAG);
+        let mut rows_at = reader.position();
         while let Some(field) = reader.next_field()? {
             if field.number != 1 {
                 break;
@@ -244,6 +253,19 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// Value and time (milliseconds) of the next row if it is a sample in the form that all known
+    /// writers send: value, time, nothing else. Otherwise nothing is read, and
+    /// [`Rows::next_row`] says what is there.
+    #[inline]
+    pub fn next_plain_sample(&mut self) -> Option<(f64, i64)> {
+        let before = self.reader.clone();
+        let sample = plain_sample(self.reader.take_short_field(SAMPLE_TAG)?);
+        if sample.is_none() {
+            self.reader = before;
+        }
+        sample
+    }
+
     /// The next row, or `None` at the end.
     ///
     /// # Errors
@@ -267,6 +289,29 @@ impl<'a> Rows<'a> {
         }
         Ok(None)
     }
+}
+
+#[inline]
+fn plain_sample(bytes: &[u8]) -> Option<(f64, i64)> {
+    const VARINT_63_BITS: usize = 9;
+    let (&head, time) = bytes.split_first_chunk::<10>()?;
+    let [value_tag, value @ .., time_tag] = head;
+    let (&last, low) = time.split_last()?;
+    if value_tag != SAMPLE_VALUE_TAG
+        || time_tag != SAMPLE_TIME_TAG
+        || time.len() > VARINT_63_BITS
+        || last >= 0x80
+    {
+        return None;
+    }
+    let mut time_ms = i64::from(last);
+    for &byte in low.iter().rev() {
+        if byte < 0x80 {
+            return None;
+        }
+        time_ms = time_ms << 7 | i64::from(byte & 0x7f);
+    }
+    Some((f64::from_le_bytes(value), time_ms))
 }
 
 #[inline]
@@ -588,6 +633,49 @@ mod tests {
         }
         assert_eq!(seen, [((-0.0_f64).to_bits(), -5), (f64::NAN.to_bits(), 7)]);
         assert!(items.next_item().unwrap().is_none());
+    }
+
+    #[test]
+    fn plain_samples_are_those_that_the_general_way_reads() {
+        let with_start = {
+            let mut message = sample(1.0, 2);
+            number(&mut message, 3, 1);
+            message
+        };
+        let mut long_time = sample(1.0, 0);
+        long_time.truncate(10);
+        long_time.extend([0x80; 9]);
+        long_time.push(1);
+        let cases: [(Vec<u8>, Option<i64>); 9] = [
+            (sample(1.5, 0), Some(0)),
+            (sample(1.5, 127), Some(127)),
+            (sample(-0.0, 128), Some(128)),
+            (sample(f64::NAN, 1_795_161_600_016), Some(1_795_161_600_016)),
+            (sample(1.5, i64::MAX), Some(i64::MAX)),
+            (sample(1.5, -1), None),
+            (long_time, None),
+            (with_start, None),
+            (sample(1.5, 300)[..9].to_vec(), None),
+        ];
+        for (message, plain) in cases {
+            let mut field = Vec::new();
+            bytes(&mut field, 2, &message);
+            let mut rows = Rows::new(&field, Version::V1);
+            let fast = rows.next_plain_sample();
+            assert_eq!(fast.map(|(_, time)| time), plain, "{message:?}");
+            let mut general = Rows::new(&field, Version::V1);
+            match (fast, general.next_row()) {
+                (Some(fast), Ok(Some(Row::Sample { value, time_ms, .. }))) => {
+                    assert_eq!((fast.0.to_bits(), fast.1), (value.to_bits(), time_ms));
+                    assert!(rows.next_row().unwrap().is_none());
+                }
+                (Some(_), other) => panic!("{other:?} for {message:?}"),
+                // What the fast way leaves, the general way finds untouched.
+                (None, expected) => {
+                    assert_eq!(format!("{:?}", rows.next_row()), format!("{expected:?}"));
+                }
+            }
+        }
     }
 
     #[test]
