@@ -37,10 +37,18 @@ pub static TARGETS: &[&Target] = &[
     &targets::labels::LABELS,
     &targets::labels::MATCHER,
     &targets::segment::METRIC_SEGMENT,
+    &targets::rows::LOG_SEGMENT,
+    &targets::rows::SPAN_SEGMENT,
     &targets::wal::WAL,
     &targets::manifest::MANIFEST,
+    &targets::state::STATE,
+    &targets::store::STORE,
     &targets::promql::PROMQL,
     &targets::promql::NUMBERS,
+    &targets::sql::SQL,
+    &targets::ingest::REMOTE_WRITE,
+    &targets::ingest::EXPOSITION,
+    &targets::config::CONFIG,
 ];
 
 impl Target {

@@ -1,8 +1,14 @@
 //! The bodies, by what they attack.
 
 pub mod codec;
+pub mod config;
+pub mod ingest;
 pub mod labels;
 pub mod manifest;
 pub mod promql;
+pub mod rows;
 pub mod segment;
+pub mod sql;
+pub mod state;
+pub mod store;
 pub mod wal;

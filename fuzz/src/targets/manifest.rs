@@ -60,7 +60,7 @@ fn read(bytes: &[u8]) {
     }
 }
 
-fn with_right_checksums(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+pub(super) fn with_right_checksums(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     let content = bytes.get(HEADER_BYTES..)?;
     let (length, crc) = (content.len() as u64, crc32c(content));
     bytes[LENGTH_AT..LENGTH_AT + 8].copy_from_slice(&length.to_le_bytes());

@@ -84,7 +84,7 @@ fn read_all(bytes: Vec<u8>) -> Result<()> {
 
 /// Computes header, page and tail checksums anew; none if the file is too short or its trailer
 /// places the body outside of it.
-fn with_right_checksums(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+pub(super) fn with_right_checksums(mut bytes: Vec<u8>) -> Option<Vec<u8>> {
     let trailer_at = bytes.len().checked_sub(TRAILER_SIZE)?;
     let header_crc = crc32c(bytes.get(..HEADER_CRC_AT)?);
     put(&mut bytes, HEADER_CRC_AT, header_crc)?;

@@ -61,7 +61,11 @@ impl FileConfig {
         Self::parse(path, read_text(path)?)
     }
 
-    fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
+    /// Checks the text of a file; `path` is for messages.
+    ///
+    /// # Errors
+    /// It is not YAML, or has unknown or repeated keys.
+    pub fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
         let Entries(entries) = parse_yaml(path, &text)?;
         let mut config = Self {
             path: path.to_owned(),
