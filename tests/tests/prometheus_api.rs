@@ -298,6 +298,21 @@ fn status_and_formatting_answer() {
         .get("/api/v1/format_query?query=sum(up)by(job)")
         .json();
     assert_eq!(formatted["data"], "sum by (job) (up)");
+    let tree = client
+        .get("/api/v1/parse_query?query=sum(up)by(job)")
+        .json();
+    assert_eq!(tree["data"]["type"], "aggregation");
+    assert_eq!(tree["data"]["expr"]["name"], "up");
+    assert_eq!(client.get("/api/v1/parse_query?query=sum(").status, 400);
+    let features = client.get("/api/v1/features").json();
+    assert_eq!(features["data"]["promql_functions"]["rate"], true);
+    assert_eq!(features["data"]["api"]["admin"], false);
+    let blocks = client.get("/api/v1/status/tsdb/blocks").json();
+    assert_eq!(blocks["data"]["blocks"], json!([]), "nothing is sealed yet");
+    assert_eq!(
+        client.get("/api/v1/status/walreplay").json()["data"]["min"],
+        0
+    );
     assert!(client.get("/api/v1/status/runtimeinfo").json()["data"]["startTime"].is_string());
     assert_eq!(
         client.get("/api/v1/rules").json()["data"]["groups"],

@@ -265,30 +265,67 @@ impl Display for MatrixSelector {
     }
 }
 
-impl Display for Subquery {
+/// What stands behind the expression of a subquery.
+pub(super) struct SubqueryTail<'a>(&'a Subquery);
+
+impl Subquery {
+    pub(super) fn tail(&self) -> SubqueryTail<'_> {
+        SubqueryTail(self)
+    }
+}
+
+impl Display for SubqueryTail<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[", self.expr)?;
-        match &self.range_expr {
-            Some(expr) => write!(f, "{expr}:")?,
-            None => write!(f, "{}:", DurationText(self.range_ms))?,
+        let subquery = self.0;
+        match &subquery.range_expr {
+            Some(expr) => write!(f, "[{expr}:")?,
+            None => write!(f, "[{}:", DurationText(subquery.range_ms))?,
         }
-        match &self.step_expr {
+        match &subquery.step_expr {
             Some(expr) => write!(f, "{expr}]")?,
-            None if self.step_ms != 0 => write!(f, "{}]", DurationText(self.step_ms))?,
+            None if subquery.step_ms != 0 => write!(f, "{}]", DurationText(subquery.step_ms))?,
             None => f.write_char(']')?,
         }
-        modifiers(f, self.at, self.offset_ms, self.offset_expr.as_deref())
+        let offset_expr = subquery.offset_expr.as_deref();
+        modifiers(f, subquery.at, subquery.offset_ms, offset_expr)
+    }
+}
+
+impl Display for Subquery {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.expr, self.tail())
+    }
+}
+
+/// What stands before the parentheses of an aggregation.
+pub(super) struct AggregateHead<'a>(&'a Aggregate);
+
+impl Aggregate {
+    pub(super) fn head(&self) -> AggregateHead<'_> {
+        AggregateHead(self)
+    }
+}
+
+impl Display for AggregateHead<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let aggregate = self.0;
+        f.write_str(aggregate.op.as_str())?;
+        if aggregate.without || !aggregate.grouping.is_empty() {
+            f.write_str(if aggregate.without {
+                " without ("
+            } else {
+                " by ("
+            })?;
+            labels(f, &aggregate.grouping)?;
+            f.write_str(") ")?;
+        }
+        Ok(())
     }
 }
 
 impl Display for Aggregate {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        f.write_str(self.op.as_str())?;
-        if self.without || !self.grouping.is_empty() {
-            f.write_str(if self.without { " without (" } else { " by (" })?;
-            labels(f, &self.grouping)?;
-            f.write_str(") ")?;
-        }
+        self.head().fmt(f)?;
         match &self.param {
             Some(param) => write!(f, "({param}, {})", self.expr),
             None => write!(f, "({})", self.expr),

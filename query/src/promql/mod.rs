@@ -23,6 +23,7 @@ pub mod number;
 pub mod parser;
 pub mod pattern;
 pub mod plan;
+pub mod pretty;
 pub mod resolve;
 pub mod result;
 pub mod runtime;

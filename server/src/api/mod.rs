@@ -10,4 +10,5 @@ pub mod query;
 pub mod selectors;
 pub mod sql;
 pub mod status;
+pub mod syntax_tree;
 pub mod targets;

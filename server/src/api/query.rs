@@ -1,4 +1,4 @@
-//! `/api/v1/query`, `/query_range`, `/format_query`.
+//! `/api/v1/query`, `/query_range`, `/format_query`, `/parse_query`.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use chronolith_query::promql::pretty::pretty;
 use chronolith_query::promql::result::{QueryResult, QueryStats, SampleValue, Series, Value};
 use chronolith_query::promql::{PromqlError, QueryOptions};
 use http::header;
 
 use super::envelope::{TRUNCATED, push_remarks, success};
 use super::params::Params;
+use super::syntax_tree::syntax_tree;
 use crate::error::{ApiError, ErrorType};
 use crate::request::Caller;
 use crate::state::AppState;
@@ -461,6 +463,14 @@ pub async fn format(State(state): State<AppState>, params: Params) -> Result<Res
     check_text(&state, query)?;
     let parsed = state.promql().parse(query)?;
     let mut data = String::new();
-    json::push_string(&mut data, &parsed.expr().to_string());
+    json::push_string(&mut data, &pretty(parsed.expr()));
     Ok(success(&data, &[], &[]))
+}
+
+/// `GET|POST /api/v1/parse_query`
+pub async fn parse(State(state): State<AppState>, params: Params) -> Result<Response, ApiError> {
+    let query = params.get("query").unwrap_or("");
+    check_text(&state, query)?;
+    let parsed = state.promql().parse(query)?;
+    Ok(success(&syntax_tree(parsed.expr()).to_string(), &[], &[]))
 }

@@ -4,7 +4,10 @@ use std::time::SystemTime;
 
 use axum::extract::State;
 use axum::response::Response;
-use serde_json::{Value, json};
+use chronolith_engine::Signal;
+use chronolith_query::promql::ast::AggregateOp;
+use chronolith_query::promql::functions::FUNCTIONS;
+use serde_json::{Map, Value, json};
 
 use super::envelope::success;
 use super::params::Params;
@@ -159,6 +162,102 @@ pub async fn tsdb(
         "memoryInBytesByLabelName": list(&stats.bytes_by_label),
         "seriesCountByLabelValuePair": list(&stats.series_by_pair),
     })))
+}
+
+/// `GET /api/v1/status/walreplay`: requests are answered only after it, so it is always over.
+pub async fn wal_replay(State(state): State<AppState>) -> Response {
+    let files = state.store().stats().replay.files;
+    answer(&json!({ "min": 0, "max": files, "current": files }))
+}
+
+/// `GET /api/v1/status/tsdb/blocks`: the segments of the tenant's metrics, oldest first.
+pub async fn blocks(State(state): State<AppState>, caller: Caller) -> Response {
+    let mut segments = state.store().segments();
+    segments.retain(|s| s.signal == Signal::Metrics && s.tenant == caller.tenant);
+    segments.sort_by_key(|segment| (segment.range.start, segment.id));
+    let blocks: Vec<Value> = segments
+        .iter()
+        .map(|segment| {
+            json!({
+                "ulid": format!("{:010}", segment.id.0),
+                "minTime": segment.range.start.to_millis(),
+                "maxTime": segment.range.end.to_millis(),
+                "stats": {
+                    "numSamples": segment.rows,
+                    "numSeries": segment.series,
+                    "numBytes": segment.bytes,
+                },
+                "compaction": { "level": u64::from(segment.level) + 1, "sources": [] },
+                "version": 1,
+            })
+        })
+        .collect();
+    answer(&json!({ "blocks": blocks }))
+}
+
+/// `GET /api/v1/features`: what this server can do, as clients ask before they use it.
+pub async fn features(State(state): State<AppState>) -> Response {
+    let language = state.features();
+    let functions: Map<String, Value> = FUNCTIONS
+        .iter()
+        .map(|f| {
+            let on = !f.experimental || language.experimental_functions;
+            (f.name.to_owned(), on.into())
+        })
+        .collect();
+    let operators: Map<String, Value> = AggregateOp::ALL
+        .iter()
+        .map(|op| {
+            let on = !op.experimental() || language.experimental_functions;
+            (op.as_str().to_owned(), on.into())
+        })
+        .collect();
+    answer(&json!({
+        "api": {
+            "admin": state.settings().enable_admin_api,
+            "exemplars": true,
+            "label_values_match": true,
+            "query_stats": true,
+            "query_warnings": true,
+            "remote_write_receiver": true,
+            "sql": true,
+            "time_range_labels": true,
+        },
+        "promql": {
+            "anchored": language.extended_range_selectors,
+            "at_modifier": true,
+            "delayed_name_removal": language.delayed_name_removal,
+            "duration_expr": true,
+            "experimental_functions": language.experimental_functions,
+            "fill": language.binop_fill_modifiers,
+            "native_histograms": true,
+            "negative_offset": true,
+            "per_query_lookback_delta": true,
+            "per_step_stats": language.per_step_stats,
+            "smoothed": language.extended_range_selectors,
+            "subqueries": true,
+            "type_and_unit_labels": language.type_and_unit_labels,
+            "use_start_timestamps": language.use_start_timestamps,
+        },
+        "promql_functions": functions,
+        "promql_operators": operators,
+        "scrape": {
+            "convert_classic_histograms_to_nhcb": true,
+            "scrape_config_files": true,
+        },
+        "service_discovery_providers": { "file": true, "static": true },
+        "tsdb": { "delete": true, "native_histograms": true, "out_of_order": true },
+    }))
+}
+
+/// `GET /api/v1/notifications`: there are none; what is wrong is in the log and in `/metrics`.
+pub async fn notifications() -> Response {
+    answer(&json!([]))
+}
+
+/// `GET /api/v1/alertmanagers`: without rules nothing is sent to any.
+pub async fn alertmanagers() -> Response {
+    answer(&json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }))
 }
 
 /// `GET /api/v1/rules`: there are none yet, and none can be configured.
