@@ -8,6 +8,7 @@ use std::error::Error;
 use std::time::Instant;
 
 use chronolith_benches::devops::devops;
+use chronolith_benches::usage::process_cpu_seconds;
 use chronolith_engine::model::{SampleColumns, TimeRange, TimestampNs};
 use chronolith_engine::{RawSeriesKey, RequestContext, ScanRequest, Store, StoreOptions, SyncMode};
 
@@ -16,24 +17,11 @@ const HOSTS_PER_REQUEST: usize = 14;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// CPU seconds that this process has used, its threads included.
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let after_name = stat.rsplit(')').next().unwrap_or("");
-    let ticks: u64 = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
-    ticks as f64 / 100.0
-}
-
 /// Runs `work` on `samples` samples and prints what it took.
 fn measure<T>(name: &str, samples: usize, work: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    let (wall, cpu) = (Instant::now(), cpu_seconds());
+    let (wall, cpu) = (Instant::now(), process_cpu_seconds());
     let result = work()?;
-    let (wall, cpu) = (wall.elapsed().as_secs_f64(), cpu_seconds() - cpu);
+    let (wall, cpu) = (wall.elapsed().as_secs_f64(), process_cpu_seconds() - cpu);
     let rate = |seconds: f64| samples as f64 / seconds.max(1e-9) / 1e6;
     println!(
         "{name:32} {wall:8.3} s  {cpu:7.2} CPU s  {:8.2} M samples/s  {:8.2} M samples/CPU s",

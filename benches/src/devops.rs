@@ -90,6 +90,20 @@ pub fn devops(hosts: usize) -> Vec<DevopsSeries> {
     all
 }
 
+/// Series of one machine.
+pub const SERIES_PER_HOST: usize = 142;
+
+/// The series of one machine, in the order in which its exporter lists them.
+#[must_use]
+pub fn host(number: usize) -> Vec<DevopsSeries> {
+    let mut all = Vec::with_capacity(SERIES_PER_HOST);
+    host_series(number, &mut all);
+    for series in &mut all {
+        series.seed += (number * SERIES_PER_HOST) as u64;
+    }
+    all
+}
+
 fn host_series(host: usize, all: &mut Vec<DevopsSeries>) {
     let regions = [
         "eu-west-1",
@@ -269,6 +283,20 @@ pub fn churn(pods: usize) -> Vec<DevopsSeries> {
     all
 }
 
+/// Series of one pod.
+pub const SERIES_PER_POD: usize = 24;
+
+/// The series of one pod of [`churn`].
+#[must_use]
+pub fn pod(number: usize) -> Vec<DevopsSeries> {
+    let mut all = Vec::with_capacity(SERIES_PER_POD);
+    pod_series(number, &mut all);
+    for series in &mut all {
+        series.seed += (number * SERIES_PER_POD) as u64;
+    }
+    all
+}
+
 fn pod_series(pod: usize, all: &mut Vec<DevopsSeries>) {
     let mut random = Random::new(pod as u64 ^ 0x5851_f42d_4c95_7f2d);
     let (hash, slot) = (random.bits(), pod % 417);
@@ -338,17 +366,43 @@ fn pod_series(pod: usize, all: &mut Vec<DevopsSeries>) {
     );
 }
 
+/// The values of one series, scrape by scrape, without end: for benches that never hold all samples.
+#[derive(Clone, Debug)]
+pub struct Values {
+    shape: Shape,
+    random: Random,
+    state: f64,
+}
+
+impl Iterator for Values {
+    type Item = f64;
+
+    fn next(&mut self) -> Option<f64> {
+        Some(self.shape.next(&mut self.state, &mut self.random))
+    }
+}
+
 impl DevopsSeries {
+    /// Its values, none missed.
+    #[must_use]
+    pub fn values(&self) -> Values {
+        let mut random = Random::new(self.seed.wrapping_mul(0xd6e8_feb8_6659_fd93));
+        let state = self.shape.first(&mut random);
+        Values {
+            shape: self.shape,
+            random,
+            state,
+        }
+    }
+
     /// Its first `count` scrapes, less those that were missed.
     #[must_use]
     pub fn samples(&self, count: usize) -> SampleColumns {
         let mut of_host = Random::new(self.host ^ 0xa24b_aed4_963e_e407);
         let offset_ms = (of_host.bits() % STEP_MS as u64) as i64;
-        let mut random = Random::new(self.seed.wrapping_mul(0xd6e8_feb8_6659_fd93));
-        let mut state = self.first(&mut random);
+        let mut values = self.values();
         let mut samples = SampleColumns::default();
-        for step in 0..count as i64 {
-            let value = self.next(&mut state, &mut random);
+        for (step, value) in (0..count as i64).zip(&mut values) {
             // Every series of a host draws the same missed scrapes.
             if of_host.unit() >= 0.001 {
                 let time_ms = START_MS + (self.start + step) * STEP_MS + offset_ms;
@@ -358,9 +412,11 @@ impl DevopsSeries {
         }
         samples
     }
+}
 
-    fn first(&self, random: &mut Random) -> f64 {
-        match self.shape {
+impl Shape {
+    fn first(self, random: &mut Random) -> f64 {
+        match self {
             Shape::Cents(_) => (random.unit() * 1e8).round(),
             Shape::Count(rate) => (random.unit() * rate * 1e5).round(),
             Shape::Walk(low, high, ..)
@@ -372,8 +428,8 @@ impl DevopsSeries {
         }
     }
 
-    fn next(&self, state: &mut f64, random: &mut Random) -> f64 {
-        match self.shape {
+    fn next(self, state: &mut f64, random: &mut Random) -> f64 {
+        match self {
             Shape::Cents(rate) => {
                 let jitter = 1.0 + 0.15 * random.normal();
                 *state += (rate * jitter + random.unit() - 0.5).max(0.0).round();
@@ -429,5 +485,18 @@ mod tests {
         let same_host = series.iter().rfind(|s| s.host == series[0].host);
         let other = same_host.expect("it has 142").samples(500);
         assert_eq!(first.timestamps, other.timestamps);
+    }
+
+    #[test]
+    fn a_host_by_itself_is_the_host_of_the_fleet() {
+        let fleet = devops(2);
+        let alone = host(1);
+        assert_eq!(alone.len(), SERIES_PER_HOST);
+        assert_eq!(pod(7).len(), SERIES_PER_POD);
+        let known = fleet.iter().find(|s| s.labels == alone[5].labels);
+        assert_eq!(
+            known.expect("it is in the fleet").samples(50).values,
+            alone[5].samples(50).values
+        );
     }
 }

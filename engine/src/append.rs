@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 
 use crate::context::RequestContext;
 use crate::error::{EngineError, Result};
+use crate::head::series_table::slot_of;
 use crate::head::tenant::Tenant;
 use crate::limits;
 use crate::model::{
@@ -38,6 +39,9 @@ pub struct Append<'a> {
     record: Record,
     /// Series that were looked up stay valid while this is held.
     token: Arc<()>,
+    /// The slot behind that of the series found last: requests name series in the order in which they
+    /// were defined.
+    next_slot: u32,
     /// Index of each stream of this session in the record, by address.
     streams: HashMap<usize, u32>,
 }
@@ -56,6 +60,7 @@ impl<'a> Append<'a> {
             tenant: store.inner.tenant_or_insert(&context.tenant),
             record,
             token: Arc::clone(&store.inner.sessions.read()),
+            next_slot: 0,
             streams: HashMap::new(),
         })
     }
@@ -63,7 +68,10 @@ impl<'a> Append<'a> {
     /// The series remembered for the bytes by which a protocol names it, without parsing labels.
     #[must_use]
     pub fn lookup(&mut self, key: RawSeriesKey) -> Option<SeriesRef> {
-        self.store.inner.table.lookup(self.tenant.index, key)
+        let table = &self.store.inner.table;
+        let series = table.lookup(self.tenant.index, key, self.next_slot)?;
+        self.next_slot = slot_of(series).wrapping_add(1);
+        Some(series)
     }
 
     /// Finds or makes the series of a label set and remembers `key` for it.
@@ -77,18 +85,13 @@ impl<'a> Append<'a> {
             check_labels(labels)?;
             inner.check_series_limit(&self.tenant)
         };
-        let entry = inner
-            .table
-            .find_or_insert(self.tenant.index, labels, admit, |entry| {
-                self.tenant
-                    .postings
-                    .write()
-                    .insert(entry.slot(), &entry.labels);
-            })?;
+        let owner = self.tenant.owner();
+        let series = inner.table.find_or_insert(owner, labels, admit)?;
+        self.next_slot = slot_of(series).wrapping_add(1);
         if let Some(key) = key {
-            inner.table.remember(self.tenant.index, key, entry.series);
+            inner.table.remember(owner.index, key, series);
         }
-        Ok(entry.series)
+        Ok(series)
     }
 
     /// Adds a float sample.

@@ -71,6 +71,10 @@ pub struct StoreOptions {
     /// The head is never sealed early (but for memory) below this many samples per active series:
     /// shorter chunks would cost more to merge than they save. Default: 120.
     pub seal_samples_per_series_min: u64,
+    /// The head is sealed at this many samples even if that makes chunks short: with very many series,
+    /// memory and the time of a restart count for more. Default: 64,000,000, which is 64 samples of
+    /// each of a million series.
+    pub seal_samples_max: u64,
     /// Bytes of write-ahead log behind the head at which it is sealed in any case. Default: 512 MiB.
     pub seal_log_bytes: u64,
     /// Rows older than this are dropped; `None` keeps all. Default: `None`.
@@ -95,6 +99,7 @@ impl Default for StoreOptions {
             seal_after: Duration::from_secs(2 * 3600),
             seal_samples: 4_000_000,
             seal_samples_per_series_min: 120,
+            seal_samples_max: 64_000_000,
             seal_log_bytes: 512 << 20,
             retention: None,
             retention_bytes: 0,

@@ -46,6 +46,11 @@ mod value_op {
     pub(super) const XOR_HIGH: u8 = 24;
 }
 
+/// Bytes by which a buffer grows at least: less than 64 by the allocator's word, and enough for the
+/// largest record.
+const GROW_MIN: usize = 40;
+const _: () = assert!(GROW_MIN - size_of::<usize>() >= RECORD_SIZE_MAX);
+
 /// In a run's low bits: the length minus 31 follows as a varint.
 const RUN_LONG: u8 = 31;
 
@@ -171,7 +176,20 @@ impl Appender {
             record.put_value(value, self.count, &mut self.state)
         };
         record.bytes[0] = time << 5 | value;
+        if self.bytes.capacity() - self.bytes.len() < record.len {
+            self.grow();
+        }
         self.bytes.extend_from_slice(&record.bytes[..record.len]);
+    }
+
+    /// Makes room for a few records. Doubling would leave a quarter of the memory of a million open
+    /// chunks unused, so the buffer grows by 64 bytes (an eighth when large); with the word that an
+    /// allocator keeps per block, blocks stay multiples of 64.
+    #[cold]
+    fn grow(&mut self) {
+        let step = (self.bytes.capacity() / 8).max(GROW_MIN);
+        let wanted = (self.bytes.len() + step).next_multiple_of(64) - size_of::<usize>();
+        self.bytes.reserve_exact(wanted - self.bytes.len());
     }
 
     #[cold]
@@ -220,9 +238,13 @@ impl Appender {
     }
 }
 
-/// One record under construction: at most control, 8 bytes of time and 8 of value.
+/// Bytes of a record under construction: control, 8 bytes of time and 8 of value, and what
+/// [`Record::put`] writes beyond them.
+const RECORD_SIZE_MAX: usize = 24;
+
+/// One record under construction.
 struct Record {
-    bytes: [u8; 24],
+    bytes: [u8; RECORD_SIZE_MAX],
     len: usize,
 }
 
@@ -230,7 +252,7 @@ impl Record {
     #[inline]
     fn new() -> Record {
         Record {
-            bytes: [0; 24],
+            bytes: [0; RECORD_SIZE_MAX],
             len: 1,
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! - [`series_table`] turns label sets into slots and [`crate::model::SeriesRef`]s, and finds them
 //!   again by hash; it outlives seals.
-//! - [`postings`] indexes the series of one tenant by label.
+//! - [`postings`] indexes the series of one tenant by label and keeps the texts of their labels.
 //! - [`data`] holds the rows of one *generation* of the head. Sealing freezes the active generation
 //!   and starts an empty one, so that ingest goes on; readers hold generations by `Arc`.
 //! - [`series_data`] is one series' samples inside a generation.
@@ -13,10 +13,13 @@
 
 pub(crate) mod data;
 pub(crate) mod exemplars;
+pub(crate) mod pair_arena;
 pub(crate) mod postings;
+pub(crate) mod raw_keys;
 pub(crate) mod rows;
 pub(crate) mod seal;
 pub(crate) mod seal_rows;
 pub(crate) mod series_data;
 pub(crate) mod series_table;
+pub(crate) mod sorted_series;
 pub(crate) mod tenant;

@@ -1,17 +1,26 @@
-//! Which series of a tenant carry which label: name -> value -> slots.
+//! Which series of a tenant carry which label, and the text of each label pair, kept once.
 //!
-//! Most pairs of a high-cardinality label belong to one or a few series, so a list starts as a few
-//! inline integers and becomes a roaring bitmap when it grows.
+//! A pair is known by its [`PairId`]; a series is a short run of them, which is all that the series
+//! table keeps of its labels. A pair lives as long as a series carries it; then its number is given to
+//! another. Most pairs of a high-cardinality label belong to one or a few series, so a list starts as a
+//! few inline integers and becomes a roaring bitmap when it grows.
 
-use hashbrown::HashMap;
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use roaring::RoaringBitmap;
 use smallvec::SmallVec;
 
-use crate::index::Matcher;
+use crate::index::{MatchOp, Matcher};
 use crate::model::Labels;
 
 /// Above this many slots a list is a bitmap.
 const FEW_MAX: usize = 32;
+
+/// Number of a label pair inside a tenant's index.
+pub(crate) type PairId = u32;
+/// The pairs of one series, in the order of its labels.
+pub(crate) type PairIds = SmallVec<[PairId; 16]>;
 
 /// The slots that carry one label pair.
 #[derive(Debug)]
@@ -49,6 +58,13 @@ impl PostingList {
         }
     }
 
+    /// Stores neighbouring slots as runs where that is smaller.
+    fn shrink(&mut self) {
+        if let Self::Many(bitmap) = self {
+            bitmap.optimize();
+        }
+    }
+
     fn len(&self) -> u64 {
         match self {
             Self::Few(slots) => slots.len() as u64,
@@ -64,60 +80,190 @@ impl PostingList {
     }
 }
 
-/// Values of one label name.
-type Values = HashMap<Box<str>, PostingList>;
+/// A label pair and the slots that carry it; no slots when the number is free.
+#[derive(Debug)]
+struct Pair {
+    name: u32,
+    value: Box<str>,
+    slots: PostingList,
+}
+
+/// A label name and its pairs, by the hash of their values.
+#[derive(Debug, Default)]
+struct Name {
+    text: Box<str>,
+    pairs: HashTable<PairId>,
+}
 
 /// The index over the series of one tenant.
 #[derive(Debug, Default)]
 pub(crate) struct PostingIndex {
     all: RoaringBitmap,
-    names: HashMap<Box<str>, Values>,
+    names: Vec<Name>,
+    name_numbers: HashMap<Box<str>, u32>,
+    free_names: Vec<u32>,
+    pairs: Vec<Pair>,
+    free_pairs: Vec<PairId>,
+    hasher: DefaultHashBuilder,
     bytes: usize,
 }
 
-/// What a new pair costs besides its text: table slot, list, string header.
-const PAIR_BYTES: usize = 72;
+/// What a new pair costs besides its text: itself, its place in a hash table, the allocator's share.
+const PAIR_BYTES: usize = size_of::<Pair>() + 8 + 16;
+/// What a slot in a list costs, on average.
+const POSTING_BYTES: usize = 2;
+/// Pairs whose lists [`PostingIndex::shrink`] looks at in one go.
+const SHRINK_PAIRS: usize = 512;
 
 impl PostingIndex {
-    /// Adds a series.
-    pub(crate) fn insert(&mut self, slot: u32, labels: &Labels) {
+    /// Adds a series and answers its pairs.
+    pub(crate) fn insert(&mut self, slot: u32, labels: &Labels) -> PairIds {
         self.all.insert(slot);
-        for label in labels {
-            let values = match self.names.get_mut(label.name) {
-                Some(values) => values,
-                None => self.names.entry(label.name.into()).or_default(),
-            };
-            match values.get_mut(label.value) {
-                Some(list) => list.insert(slot),
-                None => {
-                    self.bytes += PAIR_BYTES + label.value.len();
-                    let list = PostingList::Few(SmallVec::from_slice(&[slot]));
-                    values.insert(label.value.into(), list);
-                }
-            }
-            self.bytes += 2;
+        let pairs: PairIds = labels
+            .iter()
+            .map(|label| self.intern(label.name, label.value))
+            .collect();
+        for pair in &pairs {
+            self.pairs[*pair as usize].slots.insert(slot);
         }
+        self.bytes += POSTING_BYTES * pairs.len();
+        pairs
+    }
+
+    fn intern(&mut self, name: &str, value: &str) -> PairId {
+        let name = self.intern_name(name);
+        let hash = self.hasher.hash_one(value);
+        let Self {
+            names,
+            pairs,
+            free_pairs,
+            hasher,
+            ..
+        } = self;
+        let known = &mut names[name as usize].pairs;
+        if let Some(pair) = known.find(hash, |pair| *pairs[*pair as usize].value == *value) {
+            return *pair;
+        }
+        let new = Pair {
+            name,
+            value: value.into(),
+            slots: PostingList::Few(SmallVec::new()),
+        };
+        let number = match free_pairs.pop() {
+            Some(number) => {
+                pairs[number as usize] = new;
+                number
+            }
+            None => {
+                pairs.push(new);
+                u32::try_from(pairs.len() - 1).expect("bug: more than 2^32 label pairs")
+            }
+        };
+        let hash_of = |pair: &PairId| hasher.hash_one(&*pairs[*pair as usize].value);
+        known.insert_unique(hash, number, hash_of);
+        self.bytes += PAIR_BYTES + value.len();
+        number
+    }
+
+    fn intern_name(&mut self, name: &str) -> u32 {
+        if let Some(number) = self.name_numbers.get(name) {
+            return *number;
+        }
+        let new = Name {
+            text: name.into(),
+            pairs: HashTable::new(),
+        };
+        let number = match self.free_names.pop() {
+            Some(number) => {
+                self.names[number as usize] = new;
+                number
+            }
+            None => {
+                self.names.push(new);
+                self.names.len() as u32 - 1
+            }
+        };
+        self.name_numbers.insert(name.into(), number);
+        number
     }
 
     /// Removes a series and the pairs that nothing carries any more.
-    pub(crate) fn remove(&mut self, slot: u32, labels: &Labels) {
+    pub(crate) fn remove(&mut self, slot: u32, pairs: &[PairId]) {
         self.all.remove(slot);
-        for label in labels {
-            let Some(values) = self.names.get_mut(label.name) else {
-                continue;
-            };
-            if values
-                .get_mut(label.value)
-                .is_some_and(|list| list.remove(slot))
-            {
-                values.remove(label.value);
-                self.bytes = self.bytes.saturating_sub(PAIR_BYTES + label.value.len());
-            }
-            self.bytes = self.bytes.saturating_sub(2);
-            if values.is_empty() {
-                self.names.remove(label.name);
+        for pair in pairs {
+            self.bytes = self.bytes.saturating_sub(POSTING_BYTES);
+            if self.pairs[*pair as usize].slots.remove(slot) {
+                self.remove_pair(*pair);
             }
         }
+    }
+
+    fn remove_pair(&mut self, pair: PairId) {
+        let gone = &mut self.pairs[pair as usize];
+        let value = std::mem::take(&mut gone.value);
+        gone.slots = PostingList::Few(SmallVec::new());
+        let name = &mut self.names[gone.name as usize];
+        let hash = self.hasher.hash_one(&*value);
+        if let Ok(found) = name.pairs.find_entry(hash, |other| *other == pair) {
+            found.remove();
+        }
+        self.free_pairs.push(pair);
+        self.bytes = self.bytes.saturating_sub(PAIR_BYTES + value.len());
+        if self.names[gone.name as usize].pairs.is_empty() {
+            let name = std::mem::take(&mut self.names[gone.name as usize].text);
+            self.name_numbers.remove(&name);
+            self.free_names.push(gone.name);
+        }
+    }
+
+    /// Stores lists as runs of neighbours where that is smaller, from pair `from` on, a few of them;
+    /// answers where to go on. (Series that were defined together have neighbouring slots.)
+    pub(crate) fn shrink(&mut self, from: usize) -> Option<usize> {
+        let end = (from + SHRINK_PAIRS).min(self.pairs.len());
+        for pair in self.pairs.get_mut(from..end)? {
+            pair.slots.shrink();
+        }
+        (end < self.pairs.len()).then_some(end)
+    }
+
+    /// Name and value of a pair that a series carries, and the number of the name.
+    pub(crate) fn pair(&self, pair: PairId) -> (u32, &str, &str) {
+        let pair = &self.pairs[pair as usize];
+        (pair.name, &self.names[pair.name as usize].text, &pair.value)
+    }
+
+    /// The label set that these pairs of one series make.
+    pub(crate) fn labels(&self, pairs: &[PairId]) -> Labels {
+        let texts = pairs.iter().map(|pair| {
+            let (_, name, value) = self.pair(*pair);
+            (name, value)
+        });
+        Labels::from_sorted(&texts.collect::<SmallVec<[_; 16]>>())
+    }
+
+    /// Whether these pairs make this label set.
+    pub(crate) fn is(&self, pairs: &[PairId], labels: &Labels) -> bool {
+        let texts = pairs.iter().map(|pair| {
+            let (_, name, value) = self.pair(*pair);
+            (name, value)
+        });
+        texts.eq(labels.iter().map(|label| (label.name, label.value)))
+    }
+
+    fn pairs_of_name(&self, name: &str) -> impl Iterator<Item = &Pair> {
+        let number = self.name_numbers.get(name);
+        let pairs = number.map(|number| &self.names[*number as usize].pairs);
+        let numbers = pairs.into_iter().flatten();
+        numbers.map(|pair| &self.pairs[*pair as usize])
+    }
+
+    fn find(&self, name: &str, value: &str) -> Option<&PostingList> {
+        let number = self.name_numbers.get(name)?;
+        let pairs = &self.names[*number as usize].pairs;
+        let at = |pair: &PairId| &self.pairs[*pair as usize];
+        let hash = self.hasher.hash_one(value);
+        let found = pairs.find(hash, |pair| *at(pair).value == *value)?;
+        Some(&at(found).slots)
     }
 
     /// How many series there are.
@@ -134,23 +280,22 @@ impl PostingIndex {
     pub(crate) fn widest_label(&self) -> Option<(&str, usize)> {
         self.names
             .iter()
-            .map(|(name, values)| (&**name, values.len()))
+            .map(|name| (&*name.text, name.pairs.len()))
             .max_by(|a, b| a.1.cmp(&b.1).then_with(|| b.0.cmp(a.0)))
     }
 
     /// Distinct values per label name.
     pub(crate) fn value_counts(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.names
-            .iter()
-            .map(|(name, values)| (&**name, values.len() as u64))
+        let used = self.names.iter().filter(|name| !name.pairs.is_empty());
+        used.map(|name| (&*name.text, name.pairs.len() as u64))
     }
 
     /// Series per label pair.
     pub(crate) fn pair_counts(&self) -> impl Iterator<Item = (&str, &str, u64)> {
-        self.names.iter().flat_map(|(name, values)| {
-            values
-                .iter()
-                .map(move |(value, list)| (&**name, &**value, list.len()))
+        let numbers = self.names.iter().flat_map(|name| &name.pairs);
+        numbers.map(|pair| {
+            let (_, name, value) = self.pair(*pair);
+            (name, value, self.pairs[*pair as usize].slots.len())
         })
     }
 
@@ -175,13 +320,16 @@ impl PostingIndex {
         }
         let mut result = result.unwrap_or_else(|| self.all.clone());
         for matcher in excluding {
-            let Some(values) = self.names.get(matcher.name()) else {
-                continue;
-            };
             let mut failing = RoaringBitmap::new();
-            for (value, list) in values {
-                if !matcher.matches(value) {
+            if matcher.op() == MatchOp::NotEqual {
+                if let Some(list) = self.find(matcher.name(), matcher.value()) {
                     list.add_to(&mut failing);
+                }
+            } else {
+                for pair in self.pairs_of_name(matcher.name()) {
+                    if !matcher.matches(&pair.value) {
+                        pair.slots.add_to(&mut failing);
+                    }
                 }
             }
             result -= failing;
@@ -192,21 +340,18 @@ impl PostingIndex {
     /// Series that carry the matcher's label with a value that passes.
     fn carrying(&self, matcher: &Matcher) -> RoaringBitmap {
         let mut found = RoaringBitmap::new();
-        let Some(values) = self.names.get(matcher.name()) else {
-            return found;
-        };
         if let Some(literals) = matcher.literal_values() {
             for literal in literals {
-                if let Some(list) = values.get(literal) {
+                if let Some(list) = self.find(matcher.name(), literal) {
                     list.add_to(&mut found);
                 }
             }
             return found;
         }
         let prefix = matcher.literal_prefix();
-        for (value, list) in values {
-            if value.starts_with(prefix) && matcher.matches(value) {
-                list.add_to(&mut found);
+        for pair in self.pairs_of_name(matcher.name()) {
+            if pair.value.starts_with(prefix) && matcher.matches(&pair.value) {
+                pair.slots.add_to(&mut found);
             }
         }
         found
@@ -230,11 +375,17 @@ mod tests {
             })
             .collect();
         let mut index = PostingIndex::default();
-        for (slot, labels) in sets.iter().enumerate() {
-            index.insert(slot as u32, labels);
-        }
+        let pairs: Vec<PairIds> = (0..)
+            .zip(&sets)
+            .map(|(slot, set)| index.insert(slot, set))
+            .collect();
         for slot in (0..200).step_by(7) {
-            index.remove(slot, &sets[slot as usize]);
+            index.remove(slot, &pairs[slot as usize]);
+        }
+        assert_eq!(index.shrink(0), None);
+        for (pairs, labels) in pairs.iter().zip(&sets).skip(1).take(6) {
+            assert!(index.is(pairs, labels));
+            assert_eq!(index.labels(pairs), *labels);
         }
         let matcher = |name: &str, op, value: &str| Matcher::new(name, op, value).unwrap();
         let cases = [
@@ -262,5 +413,28 @@ mod tests {
             let found: Vec<u32> = index.select(&matchers).iter().collect();
             assert_eq!(found, expected, "{matchers:?}");
         }
+    }
+
+    #[test]
+    fn what_nothing_carries_takes_no_memory() {
+        let mut index = PostingIndex::default();
+        for round in 0..3 {
+            let sets: Vec<_> = (0..100)
+                .map(|i| Labels::from_pairs([(format!("name{round}"), format!("{i}"))]).unwrap())
+                .collect();
+            let pairs: Vec<_> = (0..)
+                .zip(&sets)
+                .map(|(slot, set)| index.insert(slot, set))
+                .collect();
+            for (slot, pairs) in (0..).zip(&pairs) {
+                index.remove(slot, pairs);
+            }
+            assert_eq!((index.bytes(), index.series_count()), (0, 0));
+            assert_eq!(
+                index.pair_counts().count() + index.value_counts().count(),
+                0
+            );
+        }
+        assert_eq!((index.pairs.len(), index.names.len()), (100, 1));
     }
 }

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use hashbrown::HashMap;
 
 use super::data::{DAY_NS, HeadData};
-use super::series_table::{SeriesEntry, SeriesTable};
+use super::series_table::{SeriesTable, slot_of};
+use super::sorted_series::SortedSeries;
 use super::tenant::Tenant;
 use crate::codec::EncodeEffort;
 use crate::error::Result;
 use crate::io::SharedFileSystem;
-use crate::model::{Exemplar, Labels, METRIC_NAME, SampleColumns, SegmentId, TimeRange};
+use crate::model::{Exemplar, Labels, METRIC_NAME, SampleColumns, SegmentId, SeriesRef, TimeRange};
 use crate::scan::merge::merge_parts;
 use crate::segment::{
     FileIdentity, MetricBuildOptions, MetricSegmentBuilder, SegmentFileWriter, SegmentMeta,
@@ -84,17 +85,15 @@ pub(crate) fn seal_metrics(
     slots.extend(data.exemplars.read().slots());
     slots.sort_unstable();
     slots.dedup();
-    let mut by_tenant: HashMap<u32, Vec<Arc<SeriesEntry>>> = HashMap::new();
-    for entry in table.entries_at(slots) {
-        by_tenant.entry(entry.tenant).or_default().push(entry);
-    }
+    let mut by_tenant = table.by_tenant(&slots);
+    drop(slots);
     let mut sealed = Vec::new();
     for tenant in tenants {
-        let Some(mut entries) = by_tenant.remove(&tenant.index) else {
+        let Some(series) = by_tenant.remove(&tenant.index) else {
             continue;
         };
-        // Equal labels in two slots: the slot that was given out later holds the later samples.
-        entries.sort_by(|a, b| a.labels.cmp(&b.labels).then(a.series.cmp(&b.series)));
+        let sorted = SortedSeries::new(table, tenant.owner(), &series);
+        drop(series);
         let origin = origin_of(tenant);
         let mut sealer = Sealer {
             place,
@@ -103,21 +102,25 @@ pub(crate) fn seal_metrics(
             open: HashMap::new(),
             metric: String::new(),
         };
-        for same in entries.chunk_by(|a, b| a.labels == b.labels) {
+        // Equal labels in two slots: the slot that was given out later holds the later samples.
+        for (labels, same) in sorted.groups() {
             let (samples, exemplars) = take_series(data, same);
-            sealer.push(tenant, &same[0].labels, samples, exemplars)?;
+            sealer.push(tenant, &labels, samples, exemplars)?;
         }
         sealer.finish(&mut sealed)?;
     }
     Ok(sealed)
 }
 
-fn take_series(data: &HeadData, entries: &[Arc<SeriesEntry>]) -> (SampleColumns, Vec<Exemplar>) {
+fn take_series(
+    data: &HeadData,
+    series: impl Iterator<Item = SeriesRef>,
+) -> (SampleColumns, Vec<Exemplar>) {
     let mut parts = Vec::new();
     let mut exemplars = Vec::new();
-    for entry in entries {
-        data.read(entry.slot(), TimeRange::ALL, &mut parts);
-        exemplars.extend(data.exemplars.read().read(entry.slot(), TimeRange::ALL));
+    for slot in series.map(slot_of) {
+        data.read(slot, TimeRange::ALL, &mut parts);
+        exemplars.extend(data.exemplars.read().read(slot, TimeRange::ALL));
     }
     let mut samples = SampleColumns::default();
     merge_parts(&mut parts, &mut samples);

@@ -60,31 +60,46 @@ type StartChange = (u32, i64);
 #[derive(Debug)]
 struct Run {
     last_time: i64,
-    closed: Vec<ClosedChunk>,
     open: Appender,
-    open_first: i64,
-    #[expect(
-        clippy::box_collection,
-        reason = "few series have any: 8 bytes instead of 24"
-    )]
-    starts: Option<Box<Vec<StartChange>>>,
-    #[expect(
-        clippy::box_collection,
-        reason = "few series have any: 8 bytes instead of 24"
-    )]
-    histograms: Option<Box<Vec<HistogramSample>>>,
+    /// What few runs have: a head that is sealed early has no closed chunk.
+    more: Option<Box<RunMore>>,
 }
+
+/// What a run has beside its open chunk.
+#[derive(Debug, Default)]
+struct RunMore {
+    closed: Vec<ClosedChunk>,
+    starts: Vec<StartChange>,
+    histograms: Vec<HistogramSample>,
+}
+
+// Two of each per series at worst, a million series and more: a word here is megabytes.
+const _: () = assert!(size_of::<Run>() <= 88);
+const _: () = assert!(size_of::<SeriesData>() <= 104);
 
 impl Run {
     fn new() -> Self {
         Self {
             last_time: i64::MIN,
-            closed: Vec::new(),
             open: Appender::new(),
-            open_first: 0,
-            starts: None,
-            histograms: None,
+            more: None,
         }
+    }
+
+    fn closed(&self) -> &[ClosedChunk] {
+        self.more.as_ref().map_or(&[], |more| &more.closed)
+    }
+
+    fn starts(&self) -> &[StartChange] {
+        self.more.as_ref().map_or(&[], |more| &more.starts)
+    }
+
+    fn histograms(&self) -> &[HistogramSample] {
+        self.more.as_ref().map_or(&[], |more| &more.histograms)
+    }
+
+    fn more_mut(&mut self) -> &mut RunMore {
+        self.more.get_or_insert_default()
     }
 
     /// A run of samples that ascend.
@@ -98,7 +113,7 @@ impl Run {
             );
         }
         if !columns.histograms.is_empty() {
-            run.histograms = Some(Box::new(columns.histograms.clone()));
+            run.more_mut().histograms.clone_from(&columns.histograms);
         }
         let ends = [
             columns.timestamps.last().copied(),
@@ -108,12 +123,17 @@ impl Run {
         run
     }
 
+    /// Floats in closed chunks.
+    fn closed_count(&self) -> u32 {
+        self.closed().last().map_or(0, |c| c.number + c.count)
+    }
+
     fn float_count(&self) -> u32 {
-        self.closed.last().map_or(0, |c| c.number + c.count) + self.open.count() as u32
+        self.closed_count() + self.open.count() as u32
     }
 
     fn len(&self) -> usize {
-        self.float_count() as usize + self.histograms.as_ref().map_or(0, |h| h.len())
+        self.float_count() as usize + self.histograms().len()
     }
 
     fn push(&mut self, sample: Sample) {
@@ -124,8 +144,7 @@ impl Run {
         match sample.value {
             SampleValue::Float(value) => self.push_float(sample.time, sample.start, value),
             SampleValue::Histogram(histogram) => {
-                let all = self.histograms.get_or_insert_default();
-                all.push(HistogramSample {
+                self.more_mut().histograms.push(HistogramSample {
                     time: TimestampNs(sample.time),
                     histogram,
                     start_time: (sample.start != 0).then_some(TimestampNs(sample.start)),
@@ -137,15 +156,8 @@ impl Run {
 
     #[inline]
     fn push_float(&mut self, time: i64, start: i64, value: f64) {
-        if start != 0 || self.starts.is_some() {
-            let number = self.float_count();
-            let starts = self.starts.get_or_insert_default();
-            if starts.last().map_or(0, |(_, known)| *known) != start {
-                starts.push((number, start));
-            }
-        }
-        if self.open.count() == 0 {
-            self.open_first = time;
+        if start != 0 || !self.starts().is_empty() {
+            self.note_start(start);
         }
         self.open.append(time, value);
         if self.open.count() >= CHUNK_SAMPLES_MAX {
@@ -153,14 +165,23 @@ impl Run {
         }
     }
 
+    fn note_start(&mut self, start: i64) {
+        let number = self.float_count();
+        let starts = &mut self.more_mut().starts;
+        if starts.last().map_or(0, |(_, known)| *known) != start {
+            starts.push((number, start));
+        }
+    }
+
     fn close_chunk(&mut self) {
-        let number = self.closed.last().map_or(0, |c| c.number + c.count);
-        let (last, _) = self.open.last().expect("bug: an empty chunk is closed");
-        let count = self.open.count() as u32;
+        let number = self.closed_count();
         let full = std::mem::take(&mut self.open);
-        self.closed.push(ClosedChunk {
+        let ends = full.reader().next().and_then(Result::ok).zip(full.last());
+        let ((first, _), (last, _)) = ends.expect("bug: a chunk that is closed does not decode");
+        let count = full.count() as u32;
+        self.more_mut().closed.push(ClosedChunk {
             bytes: Arc::from(full.finish()),
-            first: self.open_first,
+            first,
             last,
             count,
             number,
@@ -168,44 +189,47 @@ impl Run {
     }
 
     /// Bytes on the heap that appending may change.
+    #[inline]
     fn heap_bytes(&self) -> usize {
-        let closed = self.closed.last().map_or(0, |c| c.bytes.len() + 16);
-        let starts = self.starts.as_ref().map_or(0, |s| s.capacity() * 16);
-        let histograms = self.histograms.as_ref().map_or(0, |all| {
-            let last = all
-                .last()
-                .map_or(0, |h| h.histogram.heap_bytes() + size_of::<Histogram>());
-            all.capacity() * size_of::<HistogramSample>() + last * all.len()
-        });
-        closed * self.closed.len()
-            + self.closed.capacity() * size_of::<ClosedChunk>()
-            + self.open.heap_size()
-            + starts
-            + histograms
+        self.open.heap_size() + self.more.as_ref().map_or(0, |more| more.bytes())
     }
 
     fn snapshot(&self, range: TimeRange) -> RunSnapshot {
-        let overlaps = |first: i64, last: i64| first <= range.end.0 && range.start.0 <= last;
-        let from = self.closed.partition_point(|c| c.last < range.start.0);
-        let closed = self.closed[from..]
-            .iter()
-            .take_while(|c| c.first <= range.end.0);
+        let all = self.closed();
+        let from = all.partition_point(|c| c.last < range.start.0);
+        let closed = all[from..].iter().take_while(|c| c.first <= range.end.0);
+        // The open chunk begins after the last closed one; where exactly, decoding will find.
+        let open_after = all.last().map_or(i64::MIN, |chunk| chunk.last);
         let open_last = self.open.last().map(|(last, _)| last);
         let open = open_last
-            .filter(|last| overlaps(self.open_first, *last))
+            .filter(|last| range.start.0 <= *last && open_after < range.end.0)
             .map(|_| (self.open.bytes().to_vec(), self.open.count() as u32));
-        let histograms = self.histograms.as_ref().map_or_else(Vec::new, |all| {
-            let from = all.partition_point(|h| h.time < range.start);
-            let to = all.partition_point(|h| h.time <= range.end);
-            all.get(from..to).unwrap_or(&[]).to_vec()
-        });
+        let histograms = self.histograms();
+        let first = histograms.partition_point(|h| h.time < range.start);
+        let end = histograms.partition_point(|h| h.time <= range.end);
         RunSnapshot {
             closed: closed.cloned().collect(),
             open,
-            open_number: self.closed.last().map_or(0, |c| c.number + c.count),
-            starts: self.starts.as_ref().map_or_else(Vec::new, |s| s.to_vec()),
-            histograms,
+            open_number: self.closed_count(),
+            starts: self.starts().to_vec(),
+            histograms: histograms.get(first..end).unwrap_or(&[]).to_vec(),
         }
+    }
+}
+
+impl RunMore {
+    fn bytes(&self) -> usize {
+        let chunk = self.closed.last().map_or(0, |c| c.bytes.len() + 16);
+        let histogram = self
+            .histograms
+            .last()
+            .map_or(0, |h| h.histogram.heap_bytes() + size_of::<Histogram>());
+        size_of::<Self>()
+            + chunk * self.closed.len()
+            + self.closed.capacity() * size_of::<ClosedChunk>()
+            + self.starts.capacity() * size_of::<StartChange>()
+            + self.histograms.capacity() * size_of::<HistogramSample>()
+            + histogram * self.histograms.len()
     }
 }
 
@@ -307,7 +331,6 @@ impl SeriesSnapshot {
 #[derive(Debug)]
 pub(crate) struct SeriesData {
     first_time: i64,
-    last_time: i64,
     main: Run,
     /// Runs of late samples, in order.
     #[expect(
@@ -321,7 +344,6 @@ impl Default for SeriesData {
     fn default() -> Self {
         Self {
             first_time: i64::MAX,
-            last_time: i64::MIN,
             main: Run::new(),
             late: None,
         }
@@ -333,10 +355,7 @@ impl SeriesData {
     #[inline]
     pub(crate) fn push(&mut self, sample: Sample) {
         self.first_time = self.first_time.min(sample.time);
-        if sample.time > self.last_time {
-            self.last_time = sample.time;
-        }
-        if sample.time > self.main.last_time || self.main.len() == 0 {
+        if sample.time > self.last_time() || self.main.len() == 0 {
             self.main.push(sample);
         } else if !self.repeats_newest(&sample) {
             self.push_late(sample);
@@ -352,12 +371,23 @@ impl SeriesData {
         self.main.heap_bytes() + late
     }
 
+    /// The newest time. After a deletion it may be a late run's: what the main run lost is not made
+    /// good by older samples.
+    #[inline]
+    fn last_time(&self) -> i64 {
+        let late = self
+            .late
+            .as_ref()
+            .map(|runs| runs.iter().map(|run| run.last_time).max());
+        self.main.last_time.max(late.flatten().unwrap_or(i64::MIN))
+    }
+
     fn repeats_newest(&self, sample: &Sample) -> bool {
         let SampleValue::Float(value) = sample.value else {
             return false;
         };
         self.late.is_none()
-            && self.main.starts.is_none()
+            && self.main.starts().is_empty()
             && sample.start == 0
             && self.main.last_time == sample.time
             && self
@@ -393,12 +423,12 @@ impl SeriesData {
 
     /// Whether a sample may lie in the range.
     pub(crate) fn overlaps(&self, range: TimeRange) -> bool {
-        self.first_time <= range.end.0 && range.start.0 <= self.last_time && !range.is_empty()
+        self.first_time <= range.end.0 && range.start.0 <= self.last_time() && !range.is_empty()
     }
 
     /// First and last time; `None` without samples.
     pub(crate) fn range(&self) -> Option<TimeRange> {
-        let range = TimeRange::new(self.first_time, self.last_time);
+        let range = TimeRange::new(self.first_time, self.last_time());
         (!range.is_empty()).then_some(range)
     }
 
@@ -415,7 +445,7 @@ impl SeriesData {
     /// Removes the samples of the range.
     pub(crate) fn remove(&mut self, range: TimeRange) {
         let mut kept: Vec<Run> = Vec::new();
-        let (mut first, mut last) = (i64::MAX, i64::MIN);
+        let mut first = i64::MAX;
         for run in self.runs() {
             let columns = without(run.snapshot(TimeRange::ALL).decode(TimeRange::ALL), range);
             if columns.is_empty() {
@@ -427,14 +457,13 @@ impl SeriesData {
                 columns.histograms.first().map(|h| h.time.0),
             ];
             first = first.min(starts.into_iter().flatten().min().unwrap_or(i64::MAX));
-            last = last.max(run.last_time);
             kept.push(run);
         }
         let mut kept = kept.into_iter();
         self.main = kept.next().unwrap_or_else(Run::new);
         let late: Vec<Run> = kept.collect();
         self.late = (!late.is_empty()).then(|| Box::new(late));
-        (self.first_time, self.last_time) = (first, last);
+        self.first_time = first;
     }
 }
 
@@ -518,6 +547,19 @@ mod tests {
             (data.len(), data.range()),
             (2, Some(TimeRange::new(10, 40)))
         );
+    }
+
+    #[test]
+    fn after_a_deletion_the_later_arrival_still_wins() {
+        let mut data = SeriesData::default();
+        for (time, value) in [(10, 0.0), (100, 1.0), (30, 2.0)] {
+            data.push(float(time, value));
+        }
+        data.remove(TimeRange::new(50, 200));
+        data.push(float(30, 3.0));
+        let mut merged = SampleColumns::default();
+        merge_parts(&mut parts(&data, TimeRange::ALL), &mut merged);
+        assert_eq!(merged.values, [0.0, 3.0]);
     }
 
     /// Any order of arrival against a map that keeps the last value per time.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parking_lot::RwLock;
 
 use super::postings::PostingIndex;
-use super::series_table::TenantIndex;
+use super::series_table::{Owner, TenantIndex};
 use crate::context::TenantId;
 use crate::model::Metadata;
 
@@ -28,6 +28,14 @@ impl Tenant {
             index,
             postings: RwLock::default(),
             metadata: RwLock::default(),
+        }
+    }
+
+    /// The tenant as the series table sees it.
+    pub(crate) fn owner(&self) -> Owner<'_> {
+        Owner {
+            index: self.index,
+            postings: &self.postings,
         }
     }
 

@@ -7,6 +7,7 @@ use roaring::RoaringBitmap;
 use super::metric_scan::all_matchers;
 use crate::context::RequestContext;
 use crate::error::Result;
+use crate::head::series_table::slot_of;
 use crate::index::Matcher;
 use crate::manifest::Tombstone;
 use crate::model::{Exemplar, Labels, SampleColumns, Signal, TimeRange, TimestampNs};
@@ -62,16 +63,23 @@ fn visit_series(
     let Some(tenant) = inner.tenant(&context.tenant) else {
         return Ok(());
     };
-    let slots = tenant.postings.read().select(&matchers);
-    for (count, slot) in slots.iter().enumerate() {
-        if count % SERIES_PER_CHECK == 0 {
-            context.check()?;
-        }
-        if view.heads().any(|head| head.overlaps(slot, range)) {
-            for entry in inner.table.entries_at([slot]) {
-                visit(Found::Series(&entry.labels))?;
+    let mut all = {
+        let index = tenant.postings.read();
+        inner.table.at(index.select(&matchers))
+    };
+    all.retain(|series| {
+        view.heads()
+            .any(|head| head.overlaps(slot_of(*series), range))
+    });
+    for batch in all.chunks(SERIES_PER_CHECK) {
+        context.check()?;
+        let mut visited = Ok(());
+        inner.table.for_labels(tenant.owner(), batch, |_, labels| {
+            if visited.is_ok() {
+                visited = visit(Found::Series(&labels));
             }
-        }
+        });
+        visited?;
     }
     Ok(())
 }
@@ -233,13 +241,25 @@ pub(crate) fn exemplars(
         }
     }
     if let Some(tenant) = inner.tenant(&context.tenant) {
-        let slots = tenant.postings.read().select(&matchers);
+        let mut with_exemplars = RoaringBitmap::new();
         for head in view.heads() {
-            let exemplars = head.exemplars.read();
-            let with_exemplars: Vec<_> = exemplars.slots().filter(|s| slots.contains(*s)).collect();
-            for entry in inner.table.entries_at(with_exemplars) {
-                let new = exemplars.read(entry.slot(), range);
-                found.entry(entry.labels.clone()).or_default().extend(new);
+            with_exemplars.extend(head.exemplars.read().slots());
+        }
+        let series = {
+            let index = tenant.postings.read();
+            inner.table.at(index.select(&matchers) & with_exemplars)
+        };
+        // Labels first: no lock of a head is held while the index is asked for.
+        let mut named = Vec::with_capacity(series.len());
+        inner
+            .table
+            .for_labels(tenant.owner(), &series, |series, labels| {
+                named.push((slot_of(series), labels));
+            });
+        for (slot, labels) in named {
+            let exemplars = found.entry(labels).or_default();
+            for head in view.heads() {
+                exemplars.extend(head.exemplars.read().read(slot, range));
             }
         }
     }

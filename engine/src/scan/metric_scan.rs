@@ -12,6 +12,7 @@ use crate::context::RequestContext;
 use crate::error::Result;
 use crate::head::data::HeadData;
 use crate::head::series_data::without;
+use crate::head::series_table::slot_of;
 use crate::index::Matcher;
 use crate::manifest::Tombstone;
 use crate::model::{Labels, SampleColumns, Signal, TimeRange};
@@ -177,15 +178,19 @@ impl MetricScan {
         if heads.is_empty() {
             return Ok(());
         }
-        let slots = tenant.postings.read().select(matchers);
+        let mut series = {
+            let index = tenant.postings.read();
+            inner.table.at(index.select(matchers))
+        };
         self.context.check()?;
-        let live = |slot: &u32| heads.iter().any(|head| head.overlaps(*slot, self.range));
-        for entry in inner
+        let live = |slot: u32| heads.iter().any(|head| head.overlaps(slot, self.range));
+        series.retain(|series| live(slot_of(*series)));
+        self.context.check()?;
+        inner
             .table
-            .entries_at(slots.iter().filter(live).collect::<Vec<_>>())
-        {
-            found.at(entry.labels.clone()).slots.push(entry.slot());
-        }
+            .for_labels(tenant.owner(), &series, |series, labels| {
+                found.at(labels).slots.push(slot_of(series));
+            });
         Ok(())
     }
 

@@ -14,6 +14,10 @@ use super::file::SegmentBytes;
 /// What the names of segment files end in.
 pub const FILE_SUFFIX: &str = ".seg";
 
+/// Bytes written between two syncs. One sync at the end of a large segment would make the log's own
+/// syncs wait for all of it.
+const SYNC_EVERY: u64 = 4 << 20;
+
 /// Bytes collected before a write.
 const BUFFER_SIZE: usize = 256 << 10;
 
@@ -33,6 +37,7 @@ pub struct SegmentFileWriter {
     file: Box<dyn File>,
     buffer: Vec<u8>,
     offset: u64,
+    synced: u64,
     published: bool,
 }
 
@@ -53,6 +58,7 @@ impl SegmentFileWriter {
             temporary,
             buffer: Vec::with_capacity(BUFFER_SIZE),
             offset: 0,
+            synced: 0,
             published: false,
         })
     }
@@ -61,6 +67,10 @@ impl SegmentFileWriter {
         self.file.write_at(self.offset, &self.buffer)?;
         self.offset += self.buffer.len() as u64;
         self.buffer.clear();
+        if self.offset - self.synced >= SYNC_EVERY {
+            self.file.sync()?;
+            self.synced = self.offset;
+        }
         Ok(())
     }
 

@@ -44,7 +44,9 @@ impl Engine {
         let series = record.samples.series.iter().copied();
         let series = series.chain(record.histograms.iter().map(|row| row.series));
         let series = series.chain(record.exemplars.iter().map(|(series, _)| *series));
-        let Some(definitions) = self.table.definitions(series, epoch) else {
+        let tenant = self.tenant_or_insert(&record.tenant);
+        let definitions = self.table.definitions(tenant.owner(), series, epoch);
+        let Some(definitions) = definitions else {
             let why = "series reference from another session or store".to_owned();
             return done(Err(EngineError::InvalidArgument(why)));
         };
@@ -271,7 +273,8 @@ fn erase(head: &HeadData, tenant: &Tenant, deletion: &Deletion) {
     } = deletion;
     match deletion.signal {
         Signal::Metrics => {
-            for slot in tenant.postings.read().select(matchers) {
+            let slots = tenant.postings.read().select(matchers);
+            for slot in slots {
                 head.remove(slot, *range);
                 head.exemplars.write().remove(slot, *range);
             }

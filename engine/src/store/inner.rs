@@ -14,11 +14,11 @@ use parking_lot::{Mutex, RwLock};
 use super::view::View;
 use crate::context::{CancelToken, TenantId};
 use crate::error::{EngineError, Result};
-use crate::head::series_table::{SeriesEntry, SeriesTable, TenantIndex};
+use crate::head::series_table::{SeriesTable, TenantIndex};
 use crate::head::tenant::Tenant;
 use crate::io::SharedFileSystem;
 use crate::manifest::Manifest;
-use crate::model::{Generation, TimestampNs};
+use crate::model::{Generation, SeriesRef, TimestampNs};
 use crate::options::StoreOptions;
 use crate::state::StateStore;
 use crate::wal::ReplayReport;
@@ -29,7 +29,7 @@ pub(crate) type SessionToken = Arc<()>;
 /// Series that left the head; their slots are reused once no session can hold their references.
 pub(crate) struct Evicted {
     pub(crate) token: SessionToken,
-    pub(crate) entries: Vec<Arc<SeriesEntry>>,
+    pub(crate) series: Vec<SeriesRef>,
 }
 
 /// The shared part of a store.

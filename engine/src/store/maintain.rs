@@ -21,10 +21,11 @@ use crate::error::Result;
 use crate::head::data::HeadData;
 use crate::head::seal::{NewSegment, SegmentPlace, seal_metrics};
 use crate::head::seal_rows::seal_rows;
+use crate::head::series_table::{TenantIndex, slot_of};
 use crate::head::tenant::Tenant;
 use crate::io::replace;
 use crate::manifest::{FileReference, SegmentEntry, Tombstone};
-use crate::model::{Generation, LogRecord, SegmentId, Signal, Span, TimeRange};
+use crate::model::{Generation, LogRecord, SegmentId, SeriesRef, Signal, Span, TimeRange};
 use crate::segment::SegmentOrigin;
 
 /// A change of the set of live segments.
@@ -48,9 +49,9 @@ impl Engine {
         if memory > options.memory_bytes_max / 2 && active.bytes() > memory / 4 {
             return Some("memory");
         }
-        if samples >= options.seal_samples
-            && samples >= options.seal_samples_per_series_min.saturating_mul(series)
-        {
+        let long_chunks = options.seal_samples_per_series_min.saturating_mul(series);
+        let enough = long_chunks.min(options.seal_samples_max);
+        if samples >= options.seal_samples.max(enough) {
             return Some("samples");
         }
         if log_bytes >= options.seal_log_bytes {
@@ -77,8 +78,19 @@ impl Engine {
             })?;
             self.evict_inactive(&data);
         }
+        self.shrink_postings();
         self.measure_postings();
         Ok(())
+    }
+
+    /// Stores the indexes of tenants in less memory, a few pairs at a time: new series wait for it.
+    fn shrink_postings(&self) {
+        for tenant in self.all_tenants() {
+            let mut next = Some(0);
+            while let Some(from) = next {
+                next = tenant.postings.write().shrink(from);
+            }
+        }
     }
 
     /// Starts a new generation of the head, unless the log holds nothing that is not sealed.
@@ -146,12 +158,10 @@ impl Engine {
         let is_live =
             |slot: u32| sealed.has_rows(slot) || view.heads().any(|head| head.has_rows(slot));
         let mut pending = self.evicted.lock();
-        let waiting: hashbrown::HashSet<u64> = pending
-            .iter()
-            .flat_map(|e| e.entries.iter().map(|entry| entry.series.0))
-            .collect();
-        let mut silent = self.table.entries();
-        silent.retain(|entry| !is_live(entry.slot()) && !waiting.contains(&entry.series.0));
+        let waiting: hashbrown::HashSet<SeriesRef> =
+            pending.iter().flat_map(|e| &e.series).copied().collect();
+        let mut silent = self.table.all();
+        silent.retain(|series| !is_live(slot_of(*series)) && !waiting.contains(series));
         if silent.is_empty() {
             return;
         }
@@ -160,7 +170,7 @@ impl Engine {
         let token = std::mem::take(&mut *self.sessions.write());
         pending.push(Evicted {
             token,
-            entries: silent,
+            series: silent,
         });
     }
 
@@ -175,18 +185,14 @@ impl Engine {
             // A session that was open then may have written: such series wait for their seal.
             let has_rows = |slot: u32| view.heads().any(|head| head.has_rows(slot));
             let (busy, gone): (Vec<_>, Vec<_>) = evicted
-                .entries
+                .series
                 .drain(..)
-                .partition(|entry| has_rows(entry.slot()));
+                .partition(|series| has_rows(slot_of(*series)));
             let tenants = self.all_tenants();
-            for entry in &gone {
-                if let Some(tenant) = tenants.get(entry.tenant as usize) {
-                    tenant.postings.write().remove(entry.slot(), &entry.labels);
-                }
-            }
-            self.table.free(&gone);
-            evicted.entries = busy;
-            !evicted.entries.is_empty()
+            let owner_of = |tenant: TenantIndex| tenants.get(tenant as usize).map(|t| t.owner());
+            self.table.free(&gone, owner_of);
+            evicted.series = busy;
+            !evicted.series.is_empty()
         });
     }
 

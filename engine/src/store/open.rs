@@ -17,7 +17,7 @@ use super::segments::Segment;
 use super::view::View;
 use crate::context::CancelToken;
 use crate::error::{EngineError, Result};
-use crate::head::series_table::SeriesTable;
+use crate::head::series_table::{SeriesTable, slot_of};
 use crate::io::{FileSystem, SharedFileSystem};
 use crate::manifest::{MANIFEST_FILE, Manifest};
 use crate::model::{SegmentId, SeriesRef};
@@ -200,10 +200,38 @@ pub(crate) fn read_state(
 /// definition of a reference replaces an earlier one.
 #[derive(Default)]
 pub(crate) struct Replayer {
-    series: HashMap<SeriesRef, SeriesRef>,
+    /// By slot of the logged reference: the reference and what it became. Samples come in the order of
+    /// slots, so that a look-up among a million stays in the cache.
+    by_slot: Vec<Option<(SeriesRef, SeriesRef)>>,
+    /// References whose slots lie far beyond those seen so far: no writer makes them, but what is read
+    /// from a file must not decide how much memory is taken.
+    far: HashMap<SeriesRef, SeriesRef>,
 }
 
+/// Slots that [`Replayer`] makes room for at once.
+const SLOTS_AHEAD: usize = 1 << 16;
+
 impl Replayer {
+    fn define(&mut self, logged: SeriesRef, series: SeriesRef) {
+        let slot = slot_of(logged) as usize;
+        if slot >= self.by_slot.len() + SLOTS_AHEAD {
+            self.far.insert(logged, series);
+            return;
+        }
+        if slot >= self.by_slot.len() {
+            self.by_slot.resize(slot + 1, None);
+        }
+        self.by_slot[slot] = Some((logged, series));
+    }
+
+    #[inline]
+    fn find(&self, logged: SeriesRef) -> Option<SeriesRef> {
+        match self.by_slot.get(slot_of(logged) as usize) {
+            Some(Some((known, series))) if *known == logged => Some(*series),
+            _ => self.far.get(&logged).copied(),
+        }
+    }
+
     /// The record as this process would have made it.
     pub(crate) fn translate(
         &mut self,
@@ -215,16 +243,12 @@ impl Replayer {
         for (logged, labels) in std::mem::take(&mut record.series) {
             // What was acknowledged is taken back whatever the limits are today.
             let admit = || Ok::<(), EngineError>(());
-            let entry = inner
-                .table
-                .find_or_insert(tenant.index, &labels, admit, |entry| {
-                    tenant.postings.write().insert(entry.slot(), &entry.labels);
-                })?;
-            self.series.insert(logged, entry.series);
+            let series = inner.table.find_or_insert(tenant.owner(), &labels, admit)?;
+            self.define(logged, series);
         }
-        let translate = |series: &mut SeriesRef| match self.series.get(series) {
+        let translate = |series: &mut SeriesRef| match self.find(*series) {
             Some(known) => {
-                *series = *known;
+                *series = known;
                 Ok(())
             }
             None => Err(EngineError::Corruption(crate::error::Corruption {
@@ -254,4 +278,25 @@ impl Replayer {
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
     std::hash::RandomState::new().build_hasher().finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_translated_wherever_their_slots_lie() {
+        let mut replayer = Replayer::default();
+        let far = SeriesRef(u64::from(u32::MAX));
+        let reused = SeriesRef(1 << 32 | 7);
+        replayer.define(SeriesRef(7), SeriesRef(1));
+        replayer.define(far, SeriesRef(2));
+        assert_eq!(replayer.find(SeriesRef(7)), Some(SeriesRef(1)));
+        assert_eq!(replayer.find(far), Some(SeriesRef(2)));
+        assert_eq!(replayer.find(reused), None);
+        replayer.define(reused, SeriesRef(3));
+        assert_eq!(replayer.find(reused), Some(SeriesRef(3)));
+        assert_eq!(replayer.find(SeriesRef(7)), None);
+        assert!(replayer.by_slot.len() < SLOTS_AHEAD);
+    }
 }
