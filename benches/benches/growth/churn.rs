@@ -128,7 +128,7 @@ pub(crate) fn open(series: usize) -> Outcome {
     figure("churn.open_anonymous_mb", x, anonymous);
     figure("churn.open_resident_mb", x, resident);
 
-    let days = (series as i64).div_ceil(SERIES_PER_DAY as i64);
+    let days = series.div_ceil(SERIES_PER_DAY) as i64;
     let end = START_NS + (days - 1) * DAY_NS + 3_600_000_000_000;
     let hour = TimeRange::new(end - 3_600_000_000_000, end);
     let metric = Matcher::equal("__name__", "container_memory_rss_bytes");

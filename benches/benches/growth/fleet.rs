@@ -11,6 +11,8 @@ use super::Outcome;
 
 /// Hosts whose series travel in one request: about 2,000 samples.
 const HOSTS_PER_REQUEST: usize = 14;
+/// Values that are made at once.
+const VALUES_PER_BLOCK: usize = 3_000_000;
 /// Time between two scrapes.
 pub(crate) const SCRAPE_NS: i64 = 15_000_000_000;
 /// First scrape: 2024-07-03T00:00:00Z.
@@ -25,8 +27,9 @@ pub(crate) fn series_counts() -> Vec<usize> {
 pub(crate) struct Fleet {
     keys: Vec<RawSeriesKey>,
     generators: Vec<Values>,
+    /// Values of some scrapes, scrape after scrape.
     values: Vec<f64>,
-    scrape: i64,
+    scrape: usize,
     /// CPU seconds that went into making values.
     pub(crate) generator_cpu: f64,
 }
@@ -41,7 +44,7 @@ impl Fleet {
             keys: Vec::new(),
             generators: Vec::new(),
             values: Vec::new(),
-            scrape: -1,
+            scrape: 0,
             generator_cpu: 0.0,
         };
         for host in 0..series.div_ceil(SERIES_PER_HOST) {
@@ -50,7 +53,10 @@ impl Fleet {
                 fleet.generators.push(series.values());
             }
         }
-        fleet.values = vec![0.0; fleet.keys.len()];
+        // Made in large blocks: a thread's CPU time is counted in milliseconds.
+        let scrapes = (VALUES_PER_BLOCK / fleet.keys.len()).max(1);
+        fleet.values = vec![0.0; scrapes * fleet.keys.len()];
+        fleet.make_values();
         probe.close()?;
         Ok(fleet)
     }
@@ -59,14 +65,27 @@ impl Fleet {
         self.keys.len()
     }
 
-    /// Makes the values of the next scrape.
+    /// Goes on to the next scrape.
     pub(crate) fn advance(&mut self) {
-        let before = thread_cpu_seconds();
         self.scrape += 1;
-        for (value, generator) in self.values.iter_mut().zip(&mut self.generators) {
-            *value = generator.next().unwrap_or_default();
+        if self.first_value() == 0 {
+            self.make_values();
+        }
+    }
+
+    fn make_values(&mut self) {
+        let before = thread_cpu_seconds();
+        for values in self.values.chunks_mut(self.generators.len()) {
+            for (value, generator) in values.iter_mut().zip(&mut self.generators) {
+                *value = generator.next().unwrap_or_default();
+            }
         }
         self.generator_cpu += thread_cpu_seconds() - before;
+    }
+
+    /// Where the values of the scrape begin.
+    fn first_value(&self) -> usize {
+        self.scrape * self.keys.len() % self.values.len()
     }
 
     /// Where requests begin.
@@ -83,6 +102,7 @@ impl Fleet {
         let mut append = store.begin(&RequestContext::new())?;
         let end = (first + HOSTS_PER_REQUEST * SERIES_PER_HOST).min(self.keys.len());
         let mut labels = Vec::new();
+        let values = &self.values[self.first_value()..];
         for number in first..end {
             let (host, place) = (number / SERIES_PER_HOST, number % SERIES_PER_HOST);
             if place == 0 {
@@ -99,8 +119,8 @@ impl Fleet {
             };
             // Hosts are scraped at their own moments, all series of a host at one.
             let offset = (host as i64 * 7_919) % (SCRAPE_NS / 1_000_000) * 1_000_000;
-            let time = START_NS + self.scrape * SCRAPE_NS + offset;
-            append.sample(series, TimestampNs(time), self.values[number]);
+            let time = START_NS + self.scrape as i64 * SCRAPE_NS + offset;
+            append.sample(series, TimestampNs(time), values[number]);
         }
         append.commit().map(|_| ())
     }

@@ -1,7 +1,7 @@
 //! CPU time per sample and memory per series while more and more series are active, and how long
 //! it takes to read the log back.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chronolith_benches::usage::{Memory, process_cpu_seconds};
 use chronolith_engine::{Store, StoreOptions, SyncMode};
@@ -17,6 +17,19 @@ fn options() -> StoreOptions {
         memory_bytes_max: number("GROWTH_MEMORY_MAX", 2 << 30, 2 << 30) as u64,
         ..StoreOptions::default()
     }
+}
+
+/// Lets a seal end before the next scrape, as it does when scrapes are 15 s apart: otherwise many
+/// scrapes would gather beside a frozen generation that in real time meets one. Answers the most memory
+/// that was taken meanwhile.
+fn wait_for_seal(store: &Store) -> u64 {
+    let begin = Instant::now();
+    let mut most = Memory::now().anonymous;
+    while store.stats().frozen_heads > 0 && begin.elapsed() < Duration::from_secs(15) {
+        std::thread::sleep(Duration::from_millis(20));
+        most = most.max(Memory::now().anonymous);
+    }
+    most
 }
 
 /// What the process has used, less what made the data.
@@ -40,7 +53,6 @@ pub(crate) fn run(series: usize) -> Outcome {
     let per_series = |bytes: u64| bytes as f64 / count as f64;
 
     let begin = engine_cpu(&fleet);
-    fleet.advance();
     fleet.send(&store)?;
     let defined = engine_cpu(&fleet);
     let taken = Memory::now().anonymous.saturating_sub(before);
@@ -62,8 +74,7 @@ pub(crate) fn run(series: usize) -> Outcome {
     for scrape in 1..scrapes {
         fleet.advance();
         fleet.send(&store)?;
-        let memory = Memory::now();
-        let taken = memory.anonymous.saturating_sub(before);
+        let taken = wait_for_seal(&store).saturating_sub(before);
         peak = peak.max(taken);
         sum += per_series(taken);
         let stats = store.stats();
@@ -131,8 +142,8 @@ pub(crate) fn restart(series: usize) -> Outcome {
     let dir = store_dir()?;
     let store = Store::open(dir.path(), options())?;
     for _ in 0..scrapes {
-        fleet.advance();
         fleet.send(&store)?;
+        fleet.advance();
     }
     let log_bytes = store.stats().wal.map_or(0, |wal| wal.bytes);
     store.close()?;

@@ -139,7 +139,7 @@ fn main() -> Outcome {
                 }
             }
             "restart" => {
-                for count in series.last() {
+                if let Some(count) = series.last() {
                     measure(part, *count, &mut figures)?;
                 }
             }

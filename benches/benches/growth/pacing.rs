@@ -112,7 +112,6 @@ pub(crate) fn run(series: usize) -> Outcome {
             let dir = store_dir()?;
             let store = Store::open(dir.path(), options(background, sync, seal_samples))?;
             // Definitions are not what is measured.
-            fleet.advance();
             fleet.send(&store)?;
             let (mut quiet, mut busy, segments) = load(&store, &mut fleet, duration)?;
             println!(

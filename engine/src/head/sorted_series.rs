@@ -165,6 +165,8 @@ mod tests {
         // An evicted series and its successor with the same labels.
         table.hide(&series[..1]);
         series.push(insert(&sets[0]));
+        series.sort_unstable();
+        series.dedup();
         let sorted = SortedSeries::new(&table, owner, &series);
         let groups: Vec<(Labels, usize)> = sorted
             .groups()
