@@ -53,8 +53,8 @@ fn visit_series(
             visit(Found::Rows(reader, &rows))?;
             continue;
         }
-        for row in rows {
-            let labels = reader.labels(row)?;
+        for (row, labels) in rows.iter().zip(reader.labels_of(rows.iter())) {
+            let labels = labels?;
             if !is_erased(reader, row, &tombstones, &labels, range)? {
                 visit(Found::Series(&labels))?;
             }
@@ -194,8 +194,8 @@ pub(crate) fn series(
         visit_series(inner, &view, context, matchers, range, |series| {
             match series {
                 Found::Rows(reader, rows) => {
-                    for row in rows {
-                        found.insert(reader.labels(row)?);
+                    for labels in reader.labels_of(rows.iter()) {
+                        found.insert(labels?);
                     }
                 }
                 Found::Series(labels) => {

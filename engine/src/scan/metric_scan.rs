@@ -141,11 +141,12 @@ impl MetricScan {
                 continue;
             };
             let rows = reader.select(matchers, self.range)?;
-            for (count, row) in rows.iter().enumerate() {
+            let labels = reader.labels_of(rows.iter());
+            for (count, (row, labels)) in rows.iter().zip(labels).enumerate() {
                 if count % SERIES_PER_CHECK == 0 {
                     self.context.check()?;
                 }
-                let labels = reader.labels(row)?;
+                let labels = labels?;
                 if !self.is_hidden(segment, &labels) {
                     found.at(labels).rows.push((number as u32, row));
                 }
