@@ -102,8 +102,8 @@ impl Fleet {
         let mut append = store.begin(&RequestContext::new())?;
         let end = (first + HOSTS_PER_REQUEST * SERIES_PER_HOST).min(self.keys.len());
         let mut labels = Vec::new();
-        let values = &self.values[self.first_value()..];
-        for number in first..end {
+        let values = &self.values[self.first_value() + first..];
+        for (number, value) in (first..end).zip(values) {
             let (host, place) = (number / SERIES_PER_HOST, number % SERIES_PER_HOST);
             if place == 0 {
                 labels.clear();
@@ -120,7 +120,7 @@ impl Fleet {
             // Hosts are scraped at their own moments, all series of a host at one.
             let offset = (host as i64 * 7_919) % (SCRAPE_NS / 1_000_000) * 1_000_000;
             let time = START_NS + self.scrape as i64 * SCRAPE_NS + offset;
-            append.sample(series, TimestampNs(time), values[number]);
+            append.sample(series, TimestampNs(time), *value);
         }
         append.commit().map(|_| ())
     }
