@@ -14,6 +14,7 @@ pub mod demo;
 pub mod error;
 pub mod ingest;
 pub mod listen;
+pub mod remote_read;
 pub mod request;
 pub mod router;
 pub mod scrape;

@@ -18,6 +18,7 @@ use crate::api::{admin, federate, health, metadata, query, sql, status, targets}
 use crate::error::{ApiError, ErrorType};
 use crate::ingest::{pushgateway, remote_write};
 use crate::listen::Authenticator;
+use crate::remote_read;
 use crate::state::AppState;
 
 /// Builds the router.
@@ -61,6 +62,7 @@ pub fn router(state: AppState, authenticator: Arc<Authenticator>) -> Router {
 fn api_v1() -> Router<AppState> {
     Router::new()
         .route("/write", post(remote_write::write))
+        .route("/read", post(remote_read::read))
         .route("/query", get(query::instant).post(query::instant))
         .route("/query_range", get(query::range).post(query::range))
         .route("/format_query", get(query::format).post(query::format))

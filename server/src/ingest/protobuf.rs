@@ -278,34 +278,11 @@ pub fn repeated_double(field: Field<'_>, out: &mut Vec<f64>) -> Result<(), WireE
 }
 
 #[cfg(test)]
-pub(super) mod testing {
-    //! Writes messages, for tests.
-
-    pub(crate) fn varint(out: &mut Vec<u8>, number: u64) {
-        chronolith_engine::codec::varint::write_u64(out, number);
-    }
-
-    pub(crate) fn bytes(out: &mut Vec<u8>, number: u32, payload: &[u8]) {
-        varint(out, u64::from(number) << 3 | 2);
-        varint(out, payload.len() as u64);
-        out.extend_from_slice(payload);
-    }
-
-    pub(crate) fn number(out: &mut Vec<u8>, field: u32, value: u64) {
-        varint(out, u64::from(field) << 3);
-        varint(out, value);
-    }
-
-    pub(crate) fn double(out: &mut Vec<u8>, field: u32, value: f64) {
-        varint(out, u64::from(field) << 3 | 1);
-        out.extend_from_slice(&value.to_le_bytes());
-    }
-}
-
-#[cfg(test)]
 mod tests {
-    use super::testing::{bytes, double, number};
     use super::*;
+    use crate::wire::protobuf::{
+        push_bytes as bytes, push_double as double, push_number as number,
+    };
 
     #[test]
     fn fields_come_in_their_order() {

@@ -588,8 +588,10 @@ impl<'a> RequestV2<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::protobuf::testing::{bytes, double, number, varint};
     use super::*;
+    use crate::wire::protobuf::{
+        push_bytes as bytes, push_double as double, push_number as number, push_varint as varint,
+    };
 
     fn label(name: &str, value: &str) -> Vec<u8> {
         let mut out = Vec::new();

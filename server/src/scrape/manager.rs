@@ -48,6 +48,7 @@ impl std::fmt::Debug for Inner {
 #[derive(Default)]
 struct State {
     jobs: Vec<Arc<ScrapeConfig>>,
+    external_labels: Vec<(String, String)>,
     running: HashMap<(String, Target), Running>,
     dropped: Vec<(String, Labels)>,
     problems: Vec<(String, String)>,
@@ -109,9 +110,17 @@ impl ScrapeManager {
             running.end(false);
         }
         state.jobs = jobs;
+        let external = configs.global.external_labels.iter();
+        state.external_labels = external.map(|(n, v)| (n.clone(), v.clone())).collect();
         drop(state);
         self.refresh();
         Ok(())
+    }
+
+    /// `global.external_labels`: what this server is called when others read from it.
+    #[must_use]
+    pub fn external_labels(&self) -> Vec<(String, String)> {
+        self.inner.state.lock().external_labels.clone()
     }
 
     /// Looks at target files for as long as the manager lives.
