@@ -16,14 +16,7 @@ pub(crate) fn full(workspace: &Workspace) -> Report {
     report.run(format(workspace));
     report.inspect("tidy", || tidy::findings(workspace));
     report.inspect("features", || features::findings(workspace));
-    if is_installed("deny") {
-        report.run(Step::cargo(workspace, "deny").arguments(["deny", "--workspace", "check"]));
-    } else {
-        report.skip(
-            "deny",
-            "cargo-deny is not installed: `cargo install cargo-deny --locked`",
-        );
-    }
+    deny(workspace, &mut report);
     report.run(tests(workspace));
     report.run(
         Step::cargo(workspace, "doc tests")
@@ -66,6 +59,49 @@ fn clippy(workspace: &Workspace) -> Step {
         "--deny",
         "warnings",
     ])
+}
+
+/// What may come into the tree, and what is known against what is there.
+fn deny(workspace: &Workspace, report: &mut Report) {
+    if !is_installed("deny") {
+        let how = "cargo-deny is not installed: `cargo install cargo-deny --locked`";
+        return report.skip("deny", how);
+    }
+    let step = |name, arguments: &[&str]| {
+        Step::cargo(workspace, name).arguments(arguments.iter().copied())
+    };
+    let tree = [
+        "deny",
+        "--workspace",
+        "check",
+        "bans",
+        "licenses",
+        "sources",
+    ];
+    report.run(step("deny", &tree));
+    // The list of advisories lies on a server that a machine may not reach.
+    let is_fetched = Command::new(Workspace::cargo())
+        .args(["deny", "fetch", "db"])
+        .current_dir(&workspace.root)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    if is_fetched {
+        let known = [
+            "deny",
+            "--workspace",
+            "check",
+            "--disable-fetch",
+            "advisories",
+        ];
+        report.run(step("advisories", &known));
+    } else {
+        report.skip(
+            "advisories",
+            "the advisory database cannot be fetched from here",
+        );
+    }
 }
 
 fn tests(workspace: &Workspace) -> Step {
