@@ -51,8 +51,10 @@ impl Chart {
             x_max = x_max.max(self.x_scale(*x));
             y_max = y_max.max(*y);
         }
-        let y_step = round_step(y_max / 5.0);
-        let y_top = y_step * (y_max * 1.02 / y_step).ceil().max(1.0);
+        // The legend lies above the lines.
+        let room = 1.05 + 0.07 * self.curves.len() as f64;
+        let y_step = round_step(y_max * room / 6.0);
+        let y_top = y_step * (y_max * room / y_step).ceil().max(1.0);
         let x_span = (x_max - x_min).max(1e-9);
         let at_x = |x: f64| LEFT + (self.x_scale(x) - x_min) / x_span * (WIDTH - LEFT - RIGHT);
         let at_y = |y: f64| HEIGHT - BOTTOM - y / y_top * (HEIGHT - TOP - BOTTOM);
@@ -121,7 +123,8 @@ impl Chart {
 
     fn x_ticks(&self, min: f64, max: f64) -> Vec<f64> {
         if self.x_log {
-            let decades = min.ceil() as i32..=max.floor() as i32;
+            // A hair's breadth beside a power of ten still gets its mark.
+            let decades = (min - 0.02).ceil() as i32..=(max + 0.02).floor() as i32;
             return decades.map(|decade| 10_f64.powi(decade)).collect();
         }
         let step = round_step((max - min) / 7.0);

@@ -23,6 +23,21 @@ pub fn thread_cpu_seconds() -> f64 {
     nanoseconds.unwrap_or(0_u64) as f64 / 1e9
 }
 
+/// CPU seconds of the threads that live now, by name.
+#[must_use]
+pub fn thread_cpu_by_name() -> Vec<(String, f64)> {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    let threads = tasks.flatten().filter_map(|task| {
+        let name = std::fs::read_to_string(task.path().join("comm")).ok()?;
+        let stat = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        let nanoseconds: u64 = stat.split_whitespace().next()?.parse().ok()?;
+        Some((name.trim().to_owned(), nanoseconds as f64 / 1e9))
+    });
+    threads.collect()
+}
+
 /// Bytes of memory of this process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Memory {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use chronolith_benches::usage::{Memory, process_cpu_seconds};
+use chronolith_benches::usage::{Memory, process_cpu_seconds, thread_cpu_by_name};
 use chronolith_engine::{Store, StoreOptions, SyncMode};
 
 use super::fleet::Fleet;
@@ -109,6 +109,9 @@ pub(crate) fn run(series: usize) -> Outcome {
         samples / 1e6,
         samples / 1e6 / wall.elapsed().as_secs_f64()
     );
+    for (name, seconds) in thread_cpu_by_name() {
+        println!("  {name}: {:.1} ns a sample", seconds * 1e9 / samples);
+    }
     println!(
         "memory per series: mean {:.0}, peak {:.0} bytes",
         sum / (scrapes - 1) as f64,

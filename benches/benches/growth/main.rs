@@ -11,7 +11,7 @@
 //!
 //! | variable | default | meaning |
 //! |---|---|---|
-//! | `GROWTH_PARTS` | `ingest,restart,history,churn,pacing` | what to measure |
+//! | `GROWTH_PARTS` | `ingest,restart,history,churn,pacing` | what to measure; empty: only draw |
 //! | `GROWTH_SERIES` | `10000,100000,1000000` | active series: `ingest`; the last one also `restart` |
 //! | `GROWTH_SCRAPES` | `150` | scrapes per series: `ingest`; a third of them in the log: `restart` |
 //! | `GROWTH_DAYS` | `1,7,30,90` | days of history |
@@ -130,7 +130,7 @@ fn main() -> Outcome {
     let parts = std::env::var("GROWTH_PARTS")
         .unwrap_or_else(|_| "ingest,restart,history,churn,pacing".to_owned());
     let series = fleet::series_counts();
-    for part in parts.split(',') {
+    for part in parts.split(',').filter(|part| !part.is_empty()) {
         figures.forget(part);
         match part {
             "ingest" => {
@@ -152,6 +152,7 @@ fn main() -> Outcome {
         }
         figures.store(&out)?;
     }
+    figures.store(&out)?;
     figures.print();
     Ok(())
 }

@@ -39,7 +39,7 @@ fn options(background: bool, sync: SyncMode, seal_samples: u64) -> StoreOptions 
         series_per_tenant_max: 0,
         memory_bytes_max: 8 << 30,
         seal_samples,
-        seal_samples_per_series_min: 10,
+        seal_samples_per_series_min: 1,
         ..StoreOptions::default()
     }
 }
@@ -103,8 +103,8 @@ fn load(
 pub(crate) fn run(series: usize) -> Outcome {
     let seconds = number("GROWTH_PACING_SECONDS", 30, 1) as u64;
     let duration = Duration::from_secs(seconds);
-    // Often enough that every run sees a good dozen seals (1 M series: a few).
-    let seal_samples = (series as u64 * 12).max(1_000_000);
+    // Often enough that every run sees several seals, of whole scrapes.
+    let seal_samples = (series as u64 * 3).max(1_000_000);
     for (mode, sync) in [("sync", SyncMode::Always), ("nosync", SyncMode::Off)] {
         for background in [false, true] {
             let mut fleet = Fleet::new(series)?;
