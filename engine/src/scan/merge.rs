@@ -24,17 +24,13 @@ fn append(out: &mut SampleColumns, part: SampleColumns) {
         drop(spare);
         return;
     }
-    if !part.start_timestamps.is_empty() && out.start_timestamps.is_empty() {
+    // `out` may have no float sample yet, only histograms: then an empty column says nothing.
+    if !(part.start_timestamps.is_empty() && out.start_timestamps.is_empty()) {
         out.start_timestamps.resize(out.timestamps.len(), 0);
-    }
-    if !out.start_timestamps.is_empty() {
-        if part.start_timestamps.is_empty() {
-            let length = out.start_timestamps.len() + part.timestamps.len();
-            out.start_timestamps.resize(length, 0);
-        } else {
-            out.start_timestamps
-                .extend_from_slice(&part.start_timestamps);
-        }
+        out.start_timestamps
+            .extend_from_slice(&part.start_timestamps);
+        let length = out.timestamps.len() + part.timestamps.len();
+        out.start_timestamps.resize(length, 0);
     }
     out.timestamps.extend_from_slice(&part.timestamps);
     out.values.extend_from_slice(&part.values);
@@ -127,6 +123,26 @@ mod tests {
             values: pairs.iter().map(|p| p.1).collect(),
             ..SampleColumns::default()
         }
+    }
+
+    #[test]
+    fn start_times_behind_a_part_of_histograms_only_are_kept() {
+        let histograms = SampleColumns {
+            histograms: vec![HistogramSample {
+                time: TimestampNs(1),
+                histogram: Arc::new(Histogram::default()),
+                start_time: None,
+            }],
+            ..SampleColumns::default()
+        };
+        let mut counted = floats(&[(2, 2.0)]);
+        counted.start_timestamps = vec![7];
+        let mut out = SampleColumns::default();
+        merge_parts(
+            &mut vec![histograms, counted, floats(&[(3, 3.0)])],
+            &mut out,
+        );
+        assert_eq!(out.start_timestamps, [7, 0]);
     }
 
     #[test]
