@@ -2,9 +2,10 @@
 //!
 //! Exemplars: row count varint, packed runs of the rows and of the ends of their records, then the
 //! records: per exemplar time (zig-zag varint), value (8 bytes) and the canonical bytes of its labels.
-//! Metadata: count varint; per entry metric name, type byte, unit and help.
+//! Metadata: count varint; per entry metric name, type byte, unit and help; by name, those of one
+//! name oldest first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::model::{Exemplar, Labels, Metadata, MetricType, TimestampNs};
@@ -102,22 +103,25 @@ pub(crate) fn read_exemplars(file: &SegmentFile, row: u32) -> Result<Vec<Exempla
 }
 
 /// The metadata section's bytes.
-pub(crate) fn encode_metadata(entries: &BTreeSet<(String, u8, String, String)>) -> Vec<u8> {
+pub(crate) fn encode_metadata(all: &BTreeMap<String, Vec<Metadata>>) -> Vec<u8> {
     let mut out = Vec::new();
-    if entries.is_empty() {
+    let count: usize = all.values().map(Vec::len).sum();
+    if count == 0 {
         return out;
     }
-    put_u64(&mut out, entries.len() as u64);
-    for (metric, kind, unit, help) in entries {
-        put_str(&mut out, metric);
-        out.push(*kind);
-        put_str(&mut out, unit);
-        put_str(&mut out, help);
+    put_u64(&mut out, count as u64);
+    for (metric, known) in all {
+        for metadata in known {
+            put_str(&mut out, metric);
+            out.push(metadata.metric_type as u8);
+            put_str(&mut out, &metadata.unit);
+            put_str(&mut out, &metadata.help);
+        }
     }
     out
 }
 
-/// All metadata of the segment by metric name.
+/// All metadata of the segment by metric name, oldest first.
 pub(crate) fn read_metadata(file: &SegmentFile) -> Result<BTreeMap<String, Vec<Metadata>>> {
     let mut cursor = file.cursor(SectionKind::Metadata)?;
     let mut all: BTreeMap<String, Vec<Metadata>> = BTreeMap::new();

@@ -3,7 +3,7 @@
 //! Values are encoded and written as they come; in memory stay the labels (as numbers of interned
 //! pairs), the chunk directory and one 32-byte entry per distinct timestamp column.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use crate::codec::{EncodeEffort, floats, histograms, integers, timestamps};
 use crate::error::{EngineError, Result};
@@ -71,7 +71,7 @@ pub struct MetricSegmentBuilder<S> {
     columns: TimestampColumns,
     stats: Vec<u8>,
     exemplars: ExemplarsBuilder,
-    metadata: BTreeSet<(String, u8, String, String)>,
+    metadata: BTreeMap<String, Vec<Metadata>>,
     range: GrowingRange,
     sample_count: u64,
     scratch: Scratch,
@@ -104,7 +104,7 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
             columns: TimestampColumns::default(),
             stats: Vec::new(),
             exemplars: ExemplarsBuilder::default(),
-            metadata: BTreeSet::new(),
+            metadata: BTreeMap::new(),
             range: GrowingRange::default(),
             sample_count: 0,
             scratch: Scratch::default(),
@@ -333,14 +333,16 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
         Ok(())
     }
 
-    /// Adds what is known about a metric name, at any time; repeats are stored once.
+    /// Adds what is known about a metric name, at any time, oldest first; of repeats the last counts.
     pub fn push_metadata(&mut self, metric: &str, metadata: &Metadata) {
-        self.metadata.insert((
-            metric.to_owned(),
-            metadata.metric_type as u8,
-            metadata.unit.clone(),
-            metadata.help.clone(),
-        ));
+        let known = match self.metadata.get_mut(metric) {
+            Some(known) => known,
+            None => self.metadata.entry(metric.to_owned()).or_default(),
+        };
+        if known.last() != Some(metadata) {
+            known.retain(|other| other != metadata);
+            known.push(metadata.clone());
+        }
     }
 
     /// Samples added so far.

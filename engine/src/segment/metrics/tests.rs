@@ -327,7 +327,12 @@ fn arrivals_exemplars_and_metadata_are_kept() {
         unit: "seconds".into(),
         help: "what it is".into(),
     };
+    let older = Metadata {
+        help: "zzz".into(),
+        ..metadata.clone()
+    };
     builder.push_metadata("m", &metadata);
+    builder.push_metadata("m", &older);
     builder.push_metadata("m", &metadata);
     let (bytes, ..) = builder.finish().unwrap();
     let reader = open(bytes);
@@ -347,7 +352,7 @@ fn arrivals_exemplars_and_metadata_are_kept() {
         [exemplar(2), exemplar(9)]
     );
     assert_eq!(reader.exemplars(0, TimeRange::new(3, 9)).unwrap().len(), 1);
-    assert_eq!(reader.metadata().unwrap()["m"], [metadata]);
+    assert_eq!(reader.metadata().unwrap()["m"], [older, metadata]);
 }
 
 fn brute_force(model: &Model, matchers: &[Matcher], range: TimeRange) -> Vec<u32> {
