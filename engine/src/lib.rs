@@ -41,6 +41,7 @@ mod sealed;
 pub mod segment;
 pub mod state;
 pub mod store;
+mod sync;
 pub mod wal;
 
 pub use append::{Append, Committed, RawSeriesKey};

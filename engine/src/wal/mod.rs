@@ -15,6 +15,7 @@ mod completion;
 pub(crate) mod cursor;
 mod format;
 mod log_file;
+mod queue;
 mod reader;
 pub(crate) mod record;
 mod replay;

@@ -25,11 +25,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::completion::{Completion, completion_channel};
 use super::format::file_name;
 use super::log_file::{Failure, LogFile};
+use super::queue::{CommitQueue, NoEntry, Queued, Taken};
 use super::record::EncodedRecord;
 use super::replay::{LogPosition, LogStart, replay};
 use super::stats::{Counters, WalStats};
@@ -112,23 +113,34 @@ enum Item<T> {
     Barrier(Barrier, Completion),
 }
 
-struct Queue<T> {
-    items: VecDeque<Item<T>>,
-    bytes: usize,
-    closed: bool,
+impl<T> Item<T> {
+    fn into_done(self) -> Completion {
+        match self {
+            Self::Record(waiting) => waiting.done,
+            Self::Barrier(_, done) => done,
+        }
+    }
+}
+
+impl<T> Queued for Item<T> {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Record(waiting) => waiting.record.size(),
+            Self::Barrier(..) => 0,
+        }
+    }
+
+    fn ends_batch(&self) -> bool {
+        matches!(self, Self::Barrier(..))
+    }
 }
 
 struct Shared<T> {
-    queue: Mutex<Queue<T>>,
-    /// The committer waits here for work.
-    work: Condvar,
-    /// Callers wait here for room.
-    room: Condvar,
+    queue: CommitQueue<Item<T>>,
     counters: Arc<Counters>,
     poisoned: Mutex<Option<String>>,
     /// Number, first sequence number and bytes used of each file; the last one is being written.
     files: Mutex<VecDeque<(u64, u64, u64)>>,
-    queue_bytes_max: usize,
 }
 
 enum ToApply<T> {
@@ -234,17 +246,10 @@ impl<T: Send + 'static> Wal<T> {
         applier: impl Applier<T>,
     ) -> Result<Self> {
         let shared = Arc::new(Shared {
-            queue: Mutex::new(Queue {
-                items: VecDeque::new(),
-                bytes: 0,
-                closed: false,
-            }),
-            work: Condvar::new(),
-            room: Condvar::new(),
+            queue: CommitQueue::new(options.queue_bytes_max),
             counters,
             poisoned: Mutex::new(None),
             files: Mutex::new(files.into()),
-            queue_bytes_max: options.queue_bytes_max,
         });
         shared.note_position(&log);
         let (sender, receiver) = channel::bounded(APPLY_BACKLOG);
@@ -270,7 +275,7 @@ impl<T: Send + 'static> Wal<T> {
                     move || apply_loop(&shared, &receiver, applier)
                 }),
             )?,
-            spawn("wal-commit", Box::new(move || committer.run()))?,
+            spawn("wal-commit", Box::new(move || commit_loop(committer)))?,
         ];
         Ok(Self {
             shared,
@@ -293,15 +298,8 @@ impl<T: Send + 'static> Wal<T> {
             payload,
             done: Completion::new(done),
         };
-        let mut queue = self.shared.queue.lock();
-        if queue.has_room(waiting.record.size(), self.shared.queue_bytes_max) {
-            self.shared.push(&mut queue, Item::Record(waiting));
-        } else {
-            drop(queue);
-            let reason = "the write-ahead log's queue is full";
-            waiting
-                .done
-                .complete(Err(EngineError::Unavailable(reason.into())));
+        if let Err((item, why)) = self.shared.queue.offer(Item::Record(waiting)) {
+            item.into_done().complete(Err(self.shared.refusal(why)));
         }
     }
 
@@ -317,27 +315,22 @@ impl<T: Send + 'static> Wal<T> {
         payload: T,
         deadline: Option<Instant>,
     ) -> Result<u64> {
-        let size = record.size();
         let give_up = deadline.unwrap_or_else(|| Instant::now() + ROOM_TIMEOUT);
         let (done, answer) = completion_channel();
+        let waiting = Waiting {
+            record,
+            payload,
+            done,
+        };
+        match self
+            .shared
+            .queue
+            .offer_until(Item::Record(waiting), give_up)
         {
-            let mut queue = self.shared.queue.lock();
-            while !queue.has_room(size, self.shared.queue_bytes_max) {
-                if self.shared.room.wait_until(&mut queue, give_up).timed_out() {
-                    return Err(match deadline {
-                        Some(_) => EngineError::DeadlineExceeded,
-                        None => EngineError::Unavailable("the write-ahead log is too slow".into()),
-                    });
-                }
-            }
-            let waiting = Waiting {
-                record,
-                payload,
-                done,
-            };
-            self.shared.push(&mut queue, Item::Record(waiting));
+            Ok(()) => answer.wait(),
+            Err((_, NoEntry::Full)) if deadline.is_some() => Err(EngineError::DeadlineExceeded),
+            Err((_, why)) => Err(self.shared.refusal(why)),
         }
-        answer.wait()
     }
 
     /// Makes everything handed over before durable, whatever the mode, and waits until it is
@@ -361,10 +354,10 @@ impl<T: Send + 'static> Wal<T> {
 
     fn barrier(&self, barrier: Barrier) -> Result<u64> {
         let (done, answer) = completion_channel();
-        let mut queue = self.shared.queue.lock();
-        self.shared.push(&mut queue, Item::Barrier(barrier, done));
-        drop(queue);
-        answer.wait()
+        match self.shared.queue.force(Item::Barrier(barrier, done)) {
+            Ok(()) => answer.wait(),
+            Err((_, why)) => Err(self.shared.refusal(why)),
+        }
     }
 
     /// Number of the oldest file that holds a record from `sequence` on: what the manifest must name
@@ -417,7 +410,7 @@ impl<T: Send + 'static> Wal<T> {
             refused: read(&counters.refused),
             files,
             bytes,
-            queue_bytes: self.shared.queue.lock().bytes as u64,
+            queue_bytes: self.shared.queue.waiting_bytes() as u64,
             sync: counters.sync.summary(),
             poisoned: self.shared.poisoned.lock().clone(),
         }
@@ -440,10 +433,15 @@ impl<T: Send + 'static> Wal<T> {
 
 impl<T> Wal<T> {
     fn stop(&self) {
-        self.shared.queue.lock().closed = true;
-        self.shared.work.notify_all();
-        self.shared.room.notify_all();
-        for thread in self.threads.lock().drain(..) {
+        self.shared.queue.close();
+        let threads = std::mem::take(&mut *self.threads.lock());
+        let here = std::thread::current().id();
+        if threads.iter().any(|thread| thread.thread().id() == here) {
+            // The last handle was dropped by a callback: the threads end by themselves, and this one
+            // cannot wait for itself.
+            return;
+        }
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("bug: a thread of the write-ahead log panicked");
             }
@@ -457,28 +455,16 @@ impl<T> Drop for Wal<T> {
     }
 }
 
-impl<T> Queue<T> {
-    /// A record larger than the whole queue is let in when the queue is empty.
-    fn has_room(&self, size: usize, bytes_max: usize) -> bool {
-        self.closed || self.items.is_empty() || self.bytes + size <= bytes_max
-    }
-}
-
 impl<T> Shared<T> {
-    fn push(&self, queue: &mut Queue<T>, item: Item<T>) {
-        if queue.closed {
-            let done = match item {
-                Item::Record(waiting) => waiting.done,
-                Item::Barrier(_, done) => done,
-            };
-            done.complete(Err(EngineError::Unavailable("the log is closed".into())));
-            return;
+    /// Why the queue lets nobody in.
+    fn refusal(&self, why: NoEntry) -> EngineError {
+        match (why, &*self.poisoned.lock()) {
+            (NoEntry::Closed, Some(reason)) => EngineError::Poisoned(reason.clone()),
+            (NoEntry::Closed, None) => EngineError::Unavailable("the log is closed".into()),
+            (NoEntry::Full, _) => {
+                EngineError::Unavailable("the write-ahead log's queue is full".into())
+            }
         }
-        if let Item::Record(waiting) = &item {
-            queue.bytes += waiting.record.size();
-        }
-        queue.items.push_back(item);
-        self.work.notify_one();
     }
 
     fn poison(&self, reason: &str) {
@@ -495,6 +481,15 @@ impl<T> Shared<T> {
             last.2 = log.position();
         }
     }
+}
+
+fn commit_loop<T: Send + 'static>(committer: Committer<T>) {
+    let shared = Arc::clone(&committer.shared);
+    if catch_unwind(AssertUnwindSafe(|| committer.run())).is_err() {
+        shared.poison("the thread that writes the log panicked");
+    }
+    // Nobody takes from the queue any more: who waits in it is refused by dropping the item.
+    drop(shared.queue.abandon());
 }
 
 fn apply_loop<T>(
@@ -581,44 +576,21 @@ impl<T: Send + 'static> Committer<T> {
     }
 
     /// Waits for work and takes all that fits a batch, up to the first barrier.
-    fn wait(&mut self) -> Work<T> {
-        let shared = Arc::clone(&self.shared);
-        let mut queue = shared.queue.lock();
-        while queue.items.is_empty() {
-            if queue.closed {
-                return Work::Closed;
-            }
-            match self.sync_due {
-                Some(due) => {
-                    if Instant::now() >= due || shared.work.wait_until(&mut queue, due).timed_out()
-                    {
-                        return Work::SyncDue;
-                    }
-                }
-                None => shared.work.wait(&mut queue),
-            }
-        }
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        while let Some(item) = queue.items.pop_front() {
+    fn wait(&self) -> Work<T> {
+        let batch = match self.shared.queue.take(self.batch_bytes_max, self.sync_due) {
+            Taken::Batch(batch) => batch,
+            Taken::Due => return Work::SyncDue,
+            Taken::Closed => return Work::Closed,
+        };
+        let mut records = Vec::with_capacity(batch.len());
+        let mut barrier = None;
+        for item in batch {
             match item {
-                Item::Barrier(barrier, done) => {
-                    return Work::Batch(records, Some((barrier, done)));
-                }
-                Item::Record(waiting) => {
-                    let size = waiting.record.size();
-                    if bytes > 0 && bytes + size > self.batch_bytes_max {
-                        queue.items.push_front(Item::Record(waiting));
-                        break;
-                    }
-                    bytes += size;
-                    queue.bytes -= size;
-                    records.push(waiting);
-                }
+                Item::Record(waiting) => records.push(waiting),
+                Item::Barrier(kind, done) => barrier = Some((kind, done)),
             }
         }
-        shared.room.notify_all();
-        Work::Batch(records, None)
+        Work::Batch(records, barrier)
     }
 
     fn commit(&mut self, records: Vec<Waiting<T>>) {

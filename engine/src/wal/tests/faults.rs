@@ -80,6 +80,31 @@ fn check(fs: &Memory, outcome: &Outcome, what: &str) {
     assert_eq!(report.torn_tail, None);
 }
 
+/// The calls of an undisturbed run; up to the one that fails, a disturbed run makes the same.
+fn calls_of_a_run() -> Vec<Operation> {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let seen = Arc::clone(&calls);
+    let fs = Faulty::new(shared(&memory()), move |call| {
+        seen.lock().push(call.operation);
+        None
+    });
+    let mut outcome = Outcome::default();
+    scenario(Arc::new(fs), small(), &mut outcome);
+    assert_eq!(outcome.acknowledged.len(), outcome.offered.len());
+    let calls = calls.lock();
+    calls.clone()
+}
+
+/// Each life is a chain of threads that wait for each other: several at a time keep a core busy.
+fn at_the_same_time<T: Send>(items: impl IntoIterator<Item = T>, run: impl Fn(T) + Sync) {
+    std::thread::scope(|scope| {
+        for item in items {
+            let run = &run;
+            scope.spawn(move || run(item));
+        }
+    });
+}
+
 #[test]
 fn any_call_may_fail_in_any_way() {
     let faults = [
@@ -90,13 +115,19 @@ fn any_call_may_fail_in_any_way() {
         Fault::Short(7),
         Fault::Short(300),
     ];
-    for fault in faults {
-        for n in 0.. {
+    let calls = calls_of_a_run();
+    assert!(calls.len() > 60, "{}", calls.len());
+    at_the_same_time(faults, |fault| {
+        for (n, operation) in calls.iter().enumerate() {
+            // Only writes can be short; other calls would fail once more for lack of space.
+            if matches!(fault, Fault::Short(_)) && *operation != Operation::Write {
+                continue;
+            }
             let memory = memory();
-            let fs = Faulty::nth(shared(&memory), n, fault);
+            let fs = Faulty::nth(shared(&memory), n as u64, fault);
             let mut outcome = Outcome::default();
             scenario(Arc::new(fs.clone()), small(), &mut outcome);
-            let calls = fs.calls();
+            assert!(fs.calls() > n as u64, "{fault:?} at call {n}");
             let killed = memory.snapshot();
             check(&killed, &outcome, &format!("{fault:?} at call {n}, killed"));
             memory.crash();
@@ -105,43 +136,42 @@ fn any_call_may_fail_in_any_way() {
                 &outcome,
                 &format!("{fault:?} at call {n}, power cut"),
             );
-            if calls <= n {
-                assert_eq!(outcome.acknowledged.len(), outcome.offered.len());
-                break;
-            }
         }
-    }
+    });
 }
 
 #[test]
 fn a_power_cut_may_keep_any_of_the_unsynced_writes() {
-    for sync in [SyncMode::Always, SyncMode::Off] {
+    let modes = [SyncMode::Always, SyncMode::Off];
+    let lives = modes.into_iter().flat_map(|sync| {
+        let calls = [5, 12, 20, 33, 47, 60];
+        calls.into_iter().map(move |n| (sync, n))
+    });
+    at_the_same_time(lives, |(sync, n)| {
         for seed in 0..20_u64 {
-            for n in [5, 12, 20, 33, 47, 60] {
-                let memory = memory();
-                let fs = Faulty::nth(shared(&memory), n, Fault::Dead);
-                let mut outcome = Outcome::default();
-                let options = WalOptions { sync, ..small() };
-                scenario(Arc::new(fs), options, &mut outcome);
-                let mut state = seed * 2 + 1;
-                memory.crash_keeping(|| {
-                    state = state
-                        .wrapping_mul(6_364_136_223_846_793_005)
-                        .wrapping_add(99);
-                    state >> 63 == 1
-                });
-                if sync == SyncMode::Off {
-                    // Unsynced records may go, but never one before another that stays.
-                    outcome.acknowledged.clear();
-                }
-                check(
-                    &memory,
-                    &outcome,
-                    &format!("{sync:?}, seed {seed}, call {n}"),
-                );
+            let memory = memory();
+            let fs = Faulty::nth(shared(&memory), n, Fault::Dead);
+            let mut outcome = Outcome::default();
+            let options = WalOptions { sync, ..small() };
+            scenario(Arc::new(fs), options, &mut outcome);
+            let mut state = seed * 2 + 1;
+            memory.crash_keeping(|| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(99);
+                state >> 63 == 1
+            });
+            if sync == SyncMode::Off {
+                // Unsynced records may go, but never one before another that stays.
+                outcome.acknowledged.clear();
             }
+            check(
+                &memory,
+                &outcome,
+                &format!("{sync:?}, seed {seed}, call {n}"),
+            );
         }
-    }
+    });
 }
 
 #[test]
@@ -228,6 +258,33 @@ fn a_failed_sync_is_final() {
     // Record 2 was written; it may be there, the later ones were refused.
     let (ids, _) = replay_ids(&memory, LogStart::default()).unwrap();
     assert!(ids == counted(1) || ids == counted(2), "{ids:?}");
+}
+
+/// A file system never panics; a bug in the committer might. Nobody may wait for a thread that is gone.
+#[test]
+fn a_committer_that_panics_refuses_callers_instead_of_hanging() {
+    let memory = memory();
+    let fs = Faulty::new(shared(&memory), |_| None);
+    let wal = Wal::create(Arc::new(fs.clone()), &dir(), options(), Recorder::default()).unwrap();
+    wal.append(record(1, 10), 1, None).unwrap();
+    fs.set_rule(|call| {
+        assert!(call.operation != Operation::Sync, "on purpose");
+        None
+    });
+    std::thread::scope(|scope| {
+        for id in 2..6 {
+            let wal = &wal;
+            scope.spawn(move || {
+                let result = wal.append(record(id, 10), id, None);
+                assert!(
+                    matches!(result, Err(EngineError::Poisoned(_))),
+                    "{result:?}"
+                );
+            });
+        }
+    });
+    assert!(matches!(wal.sync(), Err(EngineError::Poisoned(_))));
+    assert!(wal.close().is_err());
 }
 
 /// After a failed sync the page cache may show what the medium never got. Opening again must not
