@@ -15,6 +15,7 @@ use super::view::View;
 use crate::error::{EngineError, Result};
 use crate::io::SharedFileSystem;
 use crate::manifest::{MANIFEST_FILE, Manifest};
+use crate::model::Generation;
 use crate::options::StoreOptions;
 use crate::wal::{Followed, Follower, LogStart, Record};
 
@@ -78,6 +79,22 @@ fn patiently<T>(mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     }
 }
 
+/// Turns damage into "look again" when the manifest was replaced meanwhile: a file that it named may
+/// have been removed between two looks.
+fn unless_replaced<T>(
+    fs: &SharedFileSystem,
+    dir: &Path,
+    generation: Generation,
+    found: Result<Option<T>>,
+) -> Result<Option<T>> {
+    match found {
+        Err(EngineError::Corruption(_)) if read_manifest(fs, dir)?.generation != generation => {
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
 impl Engine {
     /// Opens a store for reading, without its lock.
     pub(crate) fn open_read_only(
@@ -88,11 +105,15 @@ impl Engine {
         read_manifest(&fs, dir)?;
         let (inner, tail) = patiently(|| {
             let manifest = read_manifest(&fs, dir)?;
-            let mut tail = Tail::new(dir, manifest.log);
-            let inner = Inner::new(Arc::clone(&fs), dir, options.clone(), manifest)?;
-            let complete =
-                tail.catch_up(&inner, |sequence, record| inner.apply(sequence, record, 0))?;
-            Ok(complete.then_some((inner, tail)))
+            let generation = manifest.generation;
+            let look = || {
+                let mut tail = Tail::new(dir, manifest.log);
+                let inner = Inner::new(Arc::clone(&fs), dir, options.clone(), manifest)?;
+                let complete =
+                    tail.catch_up(&inner, |sequence, record| inner.apply(sequence, record, 0))?;
+                Ok(complete.then_some((inner, tail)))
+            };
+            unless_replaced(&fs, dir, generation, look())
         })?;
         Ok(Self::for_reading(Arc::new(inner), Mutex::new(tail)))
     }
@@ -109,13 +130,16 @@ impl Engine {
         if on_disk == known && tail.catch_up(self, apply)? {
             return Ok(());
         }
-        *tail = patiently(|| self.read_anew())?;
+        *tail = patiently(|| {
+            let manifest = read_manifest(&self.fs, &self.dir)?;
+            let generation = manifest.generation;
+            unless_replaced(&self.fs, &self.dir, generation, self.read_anew(manifest))
+        })?;
         Ok(())
     }
 
     /// Builds what the directory says now beside what is shown, then swaps.
-    fn read_anew(&self) -> Result<Option<Tail>> {
-        let manifest = read_manifest(&self.fs, &self.dir)?;
+    fn read_anew(&self, manifest: Manifest) -> Result<Option<Tail>> {
         let segments = open_segments(&*self.fs, &self.dir, &manifest, &self.view().segments)?;
         let state = read_state(&*self.fs, &self.dir, &manifest)?;
         let mut view = View {
