@@ -144,6 +144,13 @@ impl StateStore {
             .collect()
     }
 
+    /// Whether no document was ever written. Without documents but not untouched, the store still
+    /// knows which versions were given out.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.documents.lock().version_last == 0
+    }
+
     /// How many documents there are and how many bytes they hold.
     #[must_use]
     pub fn size(&self) -> (usize, u64) {

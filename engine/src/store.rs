@@ -12,6 +12,7 @@ mod read_only;
 pub(crate) mod row_kind;
 pub(crate) mod segments;
 mod stats;
+mod swap;
 pub(crate) mod view;
 mod worker;
 
@@ -377,5 +378,9 @@ impl Store {
     }
 }
 
+#[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
+mod simulation;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, RwLock};
 use super::exemplars::Exemplars;
 use super::rows::{LogRows, SpanRows};
 use super::series_data::{Sample, SeriesData};
+use super::series_table::TenantIndex;
 use crate::model::{SampleColumns, TimeRange};
 
 /// Locks over the series of a generation.
@@ -33,6 +34,8 @@ pub(crate) struct HeadData {
     pub(crate) logs: RwLock<LogRows>,
     pub(crate) spans: RwLock<SpanRows>,
     pub(crate) exemplars: RwLock<Exemplars>,
+    /// Tenants and names of metrics whose metadata changed.
+    pub(crate) metadata: Mutex<BTreeSet<(TenantIndex, String)>>,
     samples: AtomicU64,
     series: AtomicU64,
     bytes: AtomicU64,
@@ -50,6 +53,7 @@ impl Default for HeadData {
             logs: RwLock::default(),
             spans: RwLock::default(),
             exemplars: RwLock::default(),
+            metadata: Mutex::default(),
             samples: AtomicU64::new(0),
             series: AtomicU64::new(0),
             bytes: AtomicU64::new(0),

@@ -4,13 +4,14 @@
 //! into it. Partitions are UTC days. A generation that touches more than [`PARTITIONS_MAX`] days
 //! (a wild clock, a backfill of years) gets wider ones, so that neither files nor memory explode.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
 use super::data::{DAY_NS, HeadData};
-use super::series_table::{SeriesTable, slot_of};
+use super::series_table::{SeriesTable, TenantIndex, slot_of};
 use super::sorted_series::SortedSeries;
 use super::tenant::Tenant;
 use crate::codec::EncodeEffort;
@@ -79,6 +80,7 @@ pub(crate) fn seal_metrics(
     tenants: &[Arc<Tenant>],
     data: &HeadData,
     origin_of: impl Fn(&Tenant) -> SegmentOrigin,
+    unsaved: &mut BTreeSet<(TenantIndex, String)>,
 ) -> Result<Vec<NewSegment>> {
     let width = partition_days(&data.days()).saturating_mul(DAY_NS);
     let mut slots = data.slots();
@@ -105,7 +107,7 @@ pub(crate) fn seal_metrics(
         // Equal labels in two slots: the slot that was given out later holds the later samples.
         for (labels, same) in sorted.groups() {
             let (samples, exemplars) = take_series(data, same);
-            sealer.push(tenant, &labels, samples, exemplars)?;
+            sealer.push(tenant, &labels, samples, exemplars, unsaved)?;
         }
         sealer.finish(&mut sealed)?;
     }
@@ -143,13 +145,21 @@ impl Sealer<'_> {
         labels: &Labels,
         samples: SampleColumns,
         exemplars: Vec<Exemplar>,
+        unsaved: &mut BTreeSet<(TenantIndex, String)>,
     ) -> Result<()> {
+        if samples.is_empty() && exemplars.is_empty() {
+            return Ok(());
+        }
         let metric = labels.get(METRIC_NAME).unwrap_or("");
         let metadata = if metric == self.metric {
             Vec::new()
         } else {
             metric.clone_into(&mut self.metric);
-            tenant.metadata_of_family(metric)
+            let family = tenant.metadata_of_family(metric);
+            for (name, _) in &family {
+                unsaved.remove(&(tenant.index, name.clone()));
+            }
+            family
         };
         for (partition, samples, exemplars) in split(samples, exemplars, self.width) {
             let builder = self.partition(partition)?;

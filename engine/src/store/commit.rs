@@ -8,6 +8,7 @@
 //! The gate is held shared from the choice of definitions to the hand-over to the log, so that a
 //! record never lands in an epoch that lacks a definition it needs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::engine::{Engine, Payload};
@@ -18,7 +19,7 @@ use crate::context::RequestContext;
 use crate::error::{EngineError, Result};
 use crate::head::data::HeadData;
 use crate::head::series_data::{Sample, SampleValue};
-use crate::head::series_table::slot_of;
+use crate::head::series_table::{TenantIndex, slot_of};
 use crate::head::tenant::Tenant;
 use crate::index::Matcher;
 use crate::manifest::Tombstone;
@@ -82,6 +83,54 @@ impl Engine {
         receiver
             .recv()
             .unwrap_or_else(|_| Err(EngineError::Unavailable("the store was closed".into())))
+    }
+
+    /// Logs metadata again that a sealed generation knew and no segment of it holds: metadata lies in
+    /// segments beside series of its metric, and there may have been none.
+    pub(crate) fn log_metadata_again(
+        &self,
+        unsaved: &BTreeSet<(TenantIndex, String)>,
+    ) -> Result<()> {
+        if unsaved.is_empty() {
+            return Ok(());
+        }
+        let token = Arc::clone(&self.sessions.read());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        {
+            let epoch = self.gate.write();
+            // What is on its way has been applied: what is known of a metric now is the newest.
+            self.wal()?.sync()?;
+            let view = self.view();
+            let is_logged = |name: &(TenantIndex, String)| {
+                view.heads()
+                    .skip(1)
+                    .any(|head| head.metadata.lock().contains(name))
+            };
+            for tenant in self.all_tenants() {
+                let known = tenant.metadata.read();
+                let names = unsaved.iter().filter(|name| name.0 == tenant.index);
+                let metadata: Vec<_> = names
+                    .filter(|name| !is_logged(name))
+                    .filter_map(|(_, metric)| Some((metric, known.get(metric)?)))
+                    .flat_map(|(metric, all)| all.iter().rev().map(|m| (metric.clone(), m.clone())))
+                    .collect();
+                drop(known);
+                if metadata.is_empty() {
+                    continue;
+                }
+                let record = Record {
+                    tenant: tenant.id.clone(),
+                    arrival: self.now(),
+                    metadata,
+                    ..Record::default()
+                };
+                let sender = sender.clone();
+                let done = Box::new(move |result| drop(sender.send(result)));
+                self.enqueue(*epoch, record, Arc::clone(&token), done);
+            }
+        }
+        drop(sender);
+        receiver.iter().try_for_each(|logged| logged.map(|_| ()))
     }
 
     /// Deletes matching rows of a signal in a range.
@@ -157,7 +206,7 @@ impl Inner {
         for op in &record.state {
             self.state.apply(&tenant.id, op);
         }
-        let active = Arc::clone(&self.view.read().active);
+        let active = Arc::clone(&self.view.load().active);
         self.apply_rows(&active, &tenant, record);
     }
 
@@ -165,6 +214,7 @@ impl Inner {
     pub(crate) fn apply_rows(&self, active: &HeadData, tenant: &Tenant, record: Record) {
         for (metric, metadata) in record.metadata {
             tenant.set_metadata(&metric, metadata);
+            active.metadata.lock().insert((tenant.index, metric));
         }
         push_metrics(
             active,

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
+use super::swap::Swap;
 use super::view::View;
 use crate::context::{CancelToken, TenantId};
 use crate::error::{EngineError, Result};
@@ -41,13 +42,15 @@ pub(crate) struct Inner {
     pub(crate) table: SeriesTable,
     pub(crate) state: StateStore,
     pub(crate) tenants: RwLock<HashMap<TenantId, Arc<Tenant>>>,
-    pub(crate) view: RwLock<Arc<View>>,
+    pub(crate) view: Swap<View>,
     /// Epoch of the log: grows with each generation of the head, and definitions of series are
     /// repeated in each, so that the log of earlier epochs can go.
     pub(crate) gate: RwLock<u32>,
     pub(crate) maintenance: Mutex<()>,
     /// As it is on disk.
     pub(crate) manifest: Mutex<Manifest>,
+    /// Names of files in the directory that no manifest names any more, or none from the next one on.
+    pub(crate) leftovers: Mutex<Vec<String>>,
     /// What opening read from the log.
     pub(crate) replayed: ReplayReport,
     pub(crate) sessions: RwLock<SessionToken>,
@@ -64,15 +67,12 @@ pub(crate) struct Inner {
 impl Inner {
     /// What a scan that begins now reads.
     pub(crate) fn view(&self) -> Arc<View> {
-        Arc::clone(&self.view.read())
+        self.view.load()
     }
 
     /// Replaces the view by what `change` makes of it.
     pub(crate) fn change_view(&self, change: impl FnOnce(&mut View)) {
-        let mut view = self.view.write();
-        let mut next = View::clone(&view);
-        change(&mut next);
-        *view = Arc::new(next);
+        self.view.change(change);
     }
 
     pub(crate) fn now(&self) -> TimestampNs {
@@ -120,7 +120,7 @@ impl Inner {
 
     /// Estimated bytes of rows, series and indexes in memory.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let rows: u64 = self.view.read().heads().map(|head| head.bytes()).sum();
+        let rows: u64 = self.view.load().heads().map(|head| head.bytes()).sum();
         rows + self.index_bytes()
     }
 

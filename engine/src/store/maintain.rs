@@ -3,8 +3,11 @@
 //! One of these runs at a time (`Inner::maintenance`). Each writes new files, then publishes them
 //! with one change of the manifest and one swap of the view, then removes what is no longer named.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
 
 use super::engine::Engine;
 use super::inner::Evicted;
@@ -24,9 +27,12 @@ use crate::head::seal_rows::seal_rows;
 use crate::head::series_table::{TenantIndex, slot_of};
 use crate::head::tenant::Tenant;
 use crate::io::replace;
-use crate::manifest::{FileReference, SegmentEntry, Tombstone};
+use crate::manifest::{FileReference, Manifest, SegmentEntry, Tombstone};
 use crate::model::{Generation, LogRecord, SegmentId, SeriesRef, Signal, Span, TimeRange};
 use crate::segment::SegmentOrigin;
+
+/// Hands out ids for new segments.
+type NextId<'a> = dyn Fn() -> SegmentId + Sync + 'a;
 
 /// A change of the set of live segments.
 #[derive(Default)]
@@ -40,7 +46,7 @@ pub(crate) struct SegmentChange {
 impl Engine {
     /// Why the head should be sealed now, if it should.
     pub(crate) fn seal_reason(&self) -> Option<&'static str> {
-        let active = Arc::clone(&self.view.read().active);
+        let active = Arc::clone(&self.view.load().active);
         let options = &self.options;
         let memory = self.memory_bytes();
         let (samples, series) = (active.samples(), active.series());
@@ -66,15 +72,19 @@ impl Engine {
         self.free_evicted();
         self.freeze()?;
         loop {
-            let Some(frozen) = self.view.read().frozen.first().cloned() else {
+            let Some(frozen) = self.view.load().frozen.first().cloned() else {
                 break;
             };
-            let added = self.write_segments(&frozen)?;
             let data = Arc::clone(&frozen.data);
-            self.publish(SegmentChange {
-                added,
-                sealed: Some(frozen),
-                ..SegmentChange::default()
+            self.make_and_publish(|next_id| {
+                let mut unsaved = data.metadata.lock().clone();
+                let added = self.write_segments(&frozen, next_id, &mut unsaved)?;
+                self.log_metadata_again(&unsaved)?;
+                Ok(SegmentChange {
+                    added,
+                    sealed: Some(frozen.clone()),
+                    ..SegmentChange::default()
+                })
             })?;
             self.evict_inactive(&data);
         }
@@ -118,10 +128,7 @@ impl Engine {
         Ok(())
     }
 
-    fn segment_place<'a>(
-        &'a self,
-        next_id: &'a (dyn Fn() -> SegmentId + Sync),
-    ) -> SegmentPlace<'a> {
+    fn segment_place<'a>(&'a self, next_id: &'a NextId<'a>) -> SegmentPlace<'a> {
         SegmentPlace {
             fs: &self.fs,
             dir: &self.dir,
@@ -129,9 +136,14 @@ impl Engine {
         }
     }
 
-    fn write_segments(&self, frozen: &FrozenHead) -> Result<Vec<NewSegment>> {
-        let next_id = || self.next_segment_id();
-        let place = self.segment_place(&next_id);
+    /// Writes a generation; takes away from `unsaved` the metadata that segments hold now.
+    fn write_segments(
+        &self,
+        frozen: &FrozenHead,
+        next_id: &NextId<'_>,
+        unsaved: &mut BTreeSet<(TenantIndex, String)>,
+    ) -> Result<Vec<NewSegment>> {
+        let place = self.segment_place(next_id);
         let tenants = self.all_tenants();
         let (data, now) = (&frozen.data, self.now());
         let origin_of = |tenant: &Tenant| SegmentOrigin {
@@ -145,7 +157,7 @@ impl Engine {
             derivation: None,
             sources: Vec::new(),
         };
-        let mut sealed = seal_metrics(&place, &self.table, &tenants, data, origin_of)?;
+        let mut sealed = seal_metrics(&place, &self.table, &tenants, data, origin_of, unsaved)?;
         sealed.extend(seal_rows::<LogRecord>(&place, &tenants, data, origin_of)?);
         sealed.extend(seal_rows::<Span>(&place, &tenants, data, origin_of)?);
         Ok(sealed)
@@ -220,6 +232,16 @@ impl Engine {
         Ok(())
     }
 
+    /// What is done in the background now and then: retention, merges that pay, and the erasing of
+    /// what deletions hide.
+    pub(crate) fn housekeep(&self) -> Result<()> {
+        self.compact_all(Eagerness::Background)?;
+        if !self.view().tombstones.is_empty() {
+            self.compact_all(Eagerness::Erase)?;
+        }
+        Ok(())
+    }
+
     fn segment_facts(&self) -> Vec<SegmentFacts> {
         let view = self.view();
         let facts = view.segments.iter().map(|segment| {
@@ -269,28 +291,69 @@ impl Engine {
             .filter_map(|id| view.segments.iter().find(|segment| segment.id == *id))
             .map(Arc::clone)
             .collect();
-        let next_id = || self.next_segment_id();
         let input = MergeInput {
             segments: &inputs,
             tombstones: &view.tombstones,
             oldest: self.retention_rule().oldest.unwrap_or(i64::MIN),
             effort: EncodeEffort::Compact,
         };
-        let place = self.segment_place(&next_id);
         let Some(signal) = inputs.first().map(|segment| segment.meta().signal) else {
             return Ok(());
         };
-        let merged = match signal {
-            Signal::Metrics => merge_metrics(&place, context, &input)?,
-            Signal::Logs => merge_rows::<LogRecord>(&place, context, &input)?,
-            Signal::Spans => merge_rows::<Span>(&place, context, &input)?,
-        };
-        tracing::debug!(inputs = inputs.len(), ?eagerness, "segments merged");
-        self.publish(SegmentChange {
-            added: merged.into_iter().collect(),
-            removed: job.inputs.clone(),
-            sealed: None,
+        self.make_and_publish(|next_id| {
+            let place = self.segment_place(next_id);
+            let merged = match signal {
+                Signal::Metrics => merge_metrics(&place, context, &input)?,
+                Signal::Logs => merge_rows::<LogRecord>(&place, context, &input)?,
+                Signal::Spans => merge_rows::<Span>(&place, context, &input)?,
+            };
+            tracing::debug!(inputs = inputs.len(), ?eagerness, "segments merged");
+            Ok(SegmentChange {
+                added: merged.into_iter().collect(),
+                removed: job.inputs.clone(),
+                sealed: None,
+            })
         })
+    }
+
+    /// Publishes the change that `make` prepares. If either fails, the files that were made on the
+    /// way are removed: on a full disk, attempts must not eat the space that a later one needs.
+    fn make_and_publish(
+        &self,
+        make: impl FnOnce(&NextId<'_>) -> Result<SegmentChange>,
+    ) -> Result<()> {
+        let made = Mutex::new(Vec::new());
+        let next_id = || {
+            let id = self.next_segment_id();
+            made.lock().push(id);
+            id
+        };
+        let published = make(&next_id).and_then(|change| self.publish(change));
+        if published.is_err() {
+            let files = made.into_inner().into_iter().map(crate::segment::file_name);
+            self.discard(files);
+        }
+        published
+    }
+
+    /// Removes files that a failed change made, as soon as it is certain that no manifest names
+    /// them: when the manifest's new name could not be synced, only the next change makes it so.
+    fn discard(&self, files: impl IntoIterator<Item = String>) {
+        self.leftovers.lock().extend(files);
+        let in_force = self.manifest.lock().generation;
+        let on_disk = Manifest::load(&*self.fs, &self.dir);
+        if on_disk.is_ok_and(|found| found.is_some_and(|m| m.generation == in_force)) {
+            self.remove_leftovers();
+        }
+    }
+
+    /// Files that cannot be removed now are removed when the store opens next.
+    fn remove_leftovers(&self) {
+        for name in self.leftovers.lock().drain(..) {
+            if let Err(error) = self.fs.remove(&self.dir.join(name)) {
+                tracing::warn!(%error, "an unused file stays until the next start");
+            }
+        }
     }
 
     /// Makes a change of segments durable, then visible, then removes files that nobody names.
@@ -364,28 +427,40 @@ impl Engine {
             .sort_by_key(|entry| (entry.meta.origin.generation, entry.id));
         next.segment_id_next = self.segment_ids.load(Ordering::Relaxed) + 1;
         next.tombstone_id_next = next.generation.0 + 1;
-        next.tombstones = self.view.read().tombstones.to_vec();
+        next.tombstones = self.view.load().tombstones.to_vec();
         if let Some(sealed) = &change.sealed {
             next.log.sequence = sealed.sequence;
             next.log.first_file = wal.first_file_for(sealed.sequence);
             next.state = self.write_state(next.generation)?;
         }
-        next.store(&*self.fs, &self.dir)?;
+        if let Err(error) = next.store(&*self.fs, &self.dir) {
+            let state = next
+                .state
+                .filter(|state| Some(state) != manifest.state.as_ref());
+            drop(manifest);
+            self.discard(state.map(|state| state.name));
+            return Err(error);
+        }
         let before = std::mem::replace(&mut *manifest, next);
+        // The change has happened. What fails from here on leaves files that nobody needs, and must
+        // not make the caller believe that it has to be repeated.
         if before.state != manifest.state
             && let Some(old) = before.state
         {
-            self.fs.remove(&self.dir.join(old.name))?;
+            self.leftovers.lock().push(old.name);
         }
-        if change.sealed.is_some() {
-            wal.remove_before(manifest.log.sequence)?;
+        self.remove_leftovers();
+        if change.sealed.is_some()
+            && let Err(error) = wal.remove_before(manifest.log.sequence)
+        {
+            tracing::warn!(%error, "a log file that is no longer needed stays");
         }
         Ok(())
     }
 
     /// Writes the state documents as they are now: at least what the log before the seal says.
     fn write_state(&self, generation: Generation) -> Result<Option<FileReference>> {
-        if self.state.size().0 == 0 {
+        if self.state.is_untouched() {
             return Ok(None);
         }
         let (name, bytes) = self.state.snapshot(generation);

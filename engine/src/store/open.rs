@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use super::engine::{Engine, HeadApplier};
 use super::inner::Inner;
 use super::segments::Segment;
+use super::swap::Swap;
 use super::view::View;
 use crate::context::CancelToken;
 use crate::error::{EngineError, Result};
@@ -36,6 +37,17 @@ impl Engine {
         dir: &Path,
         options: StoreOptions,
     ) -> Result<Arc<Self>> {
+        let log = wal_options(&options);
+        Self::open_with(fs, dir, options, log)
+    }
+
+    /// The same with a log of other sizes.
+    pub(crate) fn open_with(
+        fs: SharedFileSystem,
+        dir: &Path,
+        options: StoreOptions,
+        wal_options: WalOptions,
+    ) -> Result<Arc<Self>> {
         let wal_dir = dir.join(WAL_DIR);
         fs.create_dir_all(&wal_dir)?;
         let lock = fs.lock(dir)?;
@@ -46,7 +58,7 @@ impl Engine {
                     return Err(lost_manifest(dir));
                 }
                 // The log comes first: once there is a manifest, a missing log file is a loss.
-                initialize(&fs, &wal_dir, &wal_options(&options))?;
+                initialize(&fs, &wal_dir, &wal_options)?;
                 let empty = Manifest::default();
                 empty.store(&*fs, dir)?;
                 empty
@@ -67,7 +79,6 @@ impl Engine {
         inner.replayed = report;
         let inner = Arc::new(inner);
         let applier = HeadApplier(Arc::clone(&inner));
-        let wal_options = wal_options(&inner.options);
         let wal = Wal::open(fs, &wal_dir, &position, wal_options, applier)?;
         let engine = Self::for_writing(inner, wal, lock);
         engine.start_worker()?;
@@ -84,7 +95,7 @@ fn lost_manifest(dir: &Path) -> EngineError {
     })
 }
 
-fn wal_options(options: &StoreOptions) -> WalOptions {
+pub(crate) fn wal_options(options: &StoreOptions) -> WalOptions {
     let mut wal = WalOptions {
         sync: options.sync,
         ..WalOptions::default()
@@ -120,18 +131,19 @@ impl Inner {
             table: SeriesTable::new(random_seed()),
             state,
             tenants: RwLock::default(),
-            view: RwLock::new(Arc::new(view)),
+            view: Swap::new(view),
             gate: RwLock::new(1),
             maintenance: Mutex::new(()),
             sessions: RwLock::default(),
             evicted: Mutex::default(),
             generation: AtomicU64::new(manifest.generation.0),
-            segment_ids: AtomicU64::new(manifest.segment_id_next - 1),
+            segment_ids: AtomicU64::new(manifest.segment_id_next.saturating_sub(1)),
             closed: AtomicBool::new(false),
             shutdown: CancelToken::default(),
             postings_bytes: AtomicU64::new(0),
             replayed: ReplayReport::default(),
             manifest: Mutex::new(manifest),
+            leftovers: Mutex::default(),
         };
         inner.learn_from_segments()?;
         Ok(inner)

@@ -1,5 +1,6 @@
 //! The thread that seals, merges and drops what is expired, without being asked.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -7,7 +8,6 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 
 use super::engine::Engine;
-use crate::compaction::plan::Eagerness;
 use crate::error::{EngineError, Result};
 
 /// Between two looks at the head.
@@ -15,7 +15,7 @@ const ROUND: Duration = Duration::from_millis(200);
 /// Between two looks at retention and merges.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// After something failed.
-const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(5);
+const PAUSE_AFTER_ERROR: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Signal {
@@ -82,14 +82,17 @@ fn run(signal: &Signal, engine: &Weak<Engine>) {
                 due = true;
             }
             if due {
-                engine.compact_all(Eagerness::Background)?;
-                if !engine.view().tombstones.is_empty() {
-                    engine.compact_all(Eagerness::Erase)?;
-                }
+                engine.housekeep()?;
             }
             Ok(())
         };
-        pause = match work() {
+        // What is shared is replaced as a whole, so a round that panics leaves nothing half done; the
+        // store must not be left without the thread that makes room.
+        let worked = catch_unwind(AssertUnwindSafe(&mut work)).unwrap_or_else(|_| {
+            let what = "bug: background work panicked".to_owned();
+            Err(EngineError::Unavailable(what))
+        });
+        pause = match worked {
             Ok(()) => ROUND,
             // The store is being closed; a merge that was ended has changed nothing.
             Err(EngineError::Cancelled) => return,
