@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 
 use crate::codec::chunk_stream::{Appender, Reader, decode};
 use crate::model::{Histogram, HistogramSample, SampleColumns, TimeRange, TimestampNs};
-use crate::scan::merge::merge_parts;
+use crate::scan::merge::{bounds, merge_parts};
 
 /// Samples of an open chunk: its bytes are copied by readers, and its buffer has spare room.
 const CHUNK_SAMPLES_MAX: usize = 120;
@@ -443,27 +443,25 @@ impl SeriesData {
     }
 
     /// Removes the samples of the range.
+    ///
+    /// What is left becomes one run: a run that was cut short could take a sample whose time a later
+    /// run holds already, and then the older of the two would pass for the later arrival.
     pub(crate) fn remove(&mut self, range: TimeRange) {
-        let mut kept: Vec<Run> = Vec::new();
-        let mut first = i64::MAX;
+        if !self.overlaps(range) {
+            return;
+        }
+        let mut parts = Vec::new();
         for run in self.runs() {
             let columns = without(run.snapshot(TimeRange::ALL).decode(TimeRange::ALL), range);
-            if columns.is_empty() {
-                continue;
+            if !columns.is_empty() {
+                parts.push(columns);
             }
-            let run = Run::from_columns(&columns);
-            let starts = [
-                columns.timestamps.first().copied(),
-                columns.histograms.first().map(|h| h.time.0),
-            ];
-            first = first.min(starts.into_iter().flatten().min().unwrap_or(i64::MAX));
-            kept.push(run);
         }
-        let mut kept = kept.into_iter();
-        self.main = kept.next().unwrap_or_else(Run::new);
-        let late: Vec<Run> = kept.collect();
-        self.late = (!late.is_empty()).then(|| Box::new(late));
-        self.first_time = first;
+        let mut kept = SampleColumns::default();
+        merge_parts(&mut parts, &mut kept);
+        self.first_time = bounds(&kept).map_or(i64::MAX, |(first, _)| first);
+        self.main = Run::from_columns(&kept);
+        self.late = None;
     }
 }
 
@@ -547,6 +545,21 @@ mod tests {
             (data.len(), data.range()),
             (2, Some(TimeRange::new(10, 40)))
         );
+    }
+
+    /// The late runs are cut too, and one that was cut must not take what a later one has.
+    #[test]
+    fn after_a_deletion_in_late_runs_the_later_arrival_still_wins() {
+        let mut data = SeriesData::default();
+        for (time, value) in [(50, 0.0), (10, 1.0), (20, 2.0), (15, 3.0)] {
+            data.push(float(time, value));
+        }
+        data.remove(TimeRange::new(18, 30));
+        data.push(float(15, 4.0));
+        let mut merged = SampleColumns::default();
+        merge_parts(&mut parts(&data, TimeRange::ALL), &mut merged);
+        assert_eq!(merged.timestamps, [10, 15, 50]);
+        assert_eq!(merged.values, [1.0, 4.0, 0.0]);
     }
 
     #[test]
