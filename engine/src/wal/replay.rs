@@ -402,14 +402,30 @@ impl Follower {
                     self.reader = None;
                 }
                 Step::Clean | Step::Torn => {
-                    // A file may have been continued without an end mark, after a fault.
-                    let next = reader.next_sequence();
-                    match LogReader::open(fs, &self.dir, self.number + 1) {
-                        Ok(reader) if reader.header().first_sequence == next => {
-                            self.number += 1;
-                            self.reader = Some(reader);
+                    // A file may have been continued without an end mark, after a fault. Then nothing
+                    // is written to it any more: what is whole in it counts, although nothing follows.
+                    let Ok(next) = LogReader::open(fs, &self.dir, self.number + 1) else {
+                        break;
+                    };
+                    if next.header().first_sequence == reader.next_sequence() {
+                        self.number += 1;
+                        self.reader = Some(next);
+                        continue;
+                    }
+                    match reader.next()? {
+                        Step::Frame {
+                            first_sequence,
+                            body,
+                        } => {
+                            let offset = reader.position();
+                            batch.push(reader.path(), offset, first_sequence, body);
+                            self.next_sequence = reader.next_sequence().max(self.next_sequence);
                         }
-                        _ => break,
+                        Step::End => {
+                            self.number += 1;
+                            self.reader = None;
+                        }
+                        Step::Clean | Step::Torn => break,
                     }
                 }
             }

@@ -82,3 +82,24 @@ fn a_follower_notices_that_its_files_were_removed() {
     let mut follower = Follower::new(&dir(), start);
     assert_eq!(ids(follower.poll(&fs, 1 << 20).unwrap()), [(2, 2)]);
 }
+
+/// A power cut may take the mark at the end of a file although the next file is there. Nothing follows
+/// the last frame then, and it is complete all the same.
+#[test]
+fn a_file_that_lost_its_end_mark_is_read_to_its_end() {
+    let fs = memory();
+    let wal = Wal::create(shared(&fs), &dir(), options(), Recorder::default()).unwrap();
+    for id in 1..=3 {
+        wal.append(record(id, 10), id, None).unwrap();
+    }
+    wal.cut().unwrap();
+    wal.append(record(4, 10), 4, None).unwrap();
+    wal.sync().unwrap();
+    fs.damage(&path(1), |bytes| {
+        let mark = bytes.len() - format::FRAME_HEADER_BYTES;
+        bytes[mark..].fill(0);
+    })
+    .unwrap();
+    let mut follower = Follower::new(&dir(), LogStart::default());
+    assert_eq!(ids(follower.poll(&fs, 1 << 20).unwrap()), counted(4));
+}
