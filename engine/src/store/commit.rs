@@ -11,6 +11,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use hashbrown::{HashMap, HashSet};
+
 use super::engine::{Engine, Payload};
 use super::inner::{Inner, SessionToken};
 use super::view::{Hides, View};
@@ -195,6 +197,51 @@ impl Engine {
 }
 
 impl Inner {
+    /// Gives the rows of series that were evicted after the record's session had looked them up to the
+    /// series that bear their labels now. With rows under both, nobody could tell which arrived later.
+    ///
+    /// (What is left: rows that are applied in the moment between the choice of what to evict and the
+    /// change of the sessions' token.)
+    pub(crate) fn revive_evicted(&self, record: &mut Record) {
+        let evicted: HashSet<SeriesRef> = {
+            let all = self.evicted.lock();
+            all.iter().flat_map(|e| &e.series).copied().collect()
+        };
+        let floats = record.samples.series.iter_mut();
+        let histograms = record.histograms.iter_mut().map(|row| &mut row.series);
+        let exemplars = record.exemplars.iter_mut().map(|(series, _)| series);
+        let mut rows: Vec<&mut SeriesRef> = floats
+            .chain(histograms)
+            .chain(exemplars)
+            .filter(|series| evicted.contains(&**series))
+            .collect();
+        if rows.is_empty() {
+            return;
+        }
+        let mut gone: Vec<SeriesRef> = rows.iter().map(|series| **series).collect();
+        gone.sort_unstable();
+        gone.dedup();
+        let tenant = self.tenant_or_insert(&record.tenant);
+        let mut labels_of = Vec::with_capacity(gone.len());
+        self.table
+            .for_labels(tenant.owner(), &gone, |series, labels| {
+                labels_of.push((series, labels));
+            });
+        let mut heirs: HashMap<SeriesRef, SeriesRef> = HashMap::new();
+        for (series, labels) in labels_of {
+            // The series was admitted when its session looked it up.
+            let admit = || Ok::<(), EngineError>(());
+            if let Ok(heir) = self.table.find_or_insert(tenant.owner(), &labels, admit) {
+                heirs.insert(series, heir);
+            }
+        }
+        for series in &mut rows {
+            if let Some(heir) = heirs.get(&**series) {
+                **series = *heir;
+            }
+        }
+    }
+
     /// Makes a record visible. Called by one thread at a time, in the order of the log.
     pub(crate) fn apply(&self, sequence: u64, record: Record, epoch: u32) {
         self.table

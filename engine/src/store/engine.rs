@@ -31,10 +31,13 @@ impl Applier<Payload> for HeadApplier {
     fn apply(&mut self, records: Vec<Logged<Payload>>) {
         for Logged { sequence, payload } in records {
             let Payload {
-                record,
+                mut record,
                 epoch,
                 token,
             } = payload;
+            if !Arc::ptr_eq(&token, &self.0.sessions.read()) {
+                self.0.revive_evicted(&mut record);
+            }
             self.0.apply(sequence, record, epoch);
             drop(token);
         }

@@ -299,3 +299,39 @@ fn rows_are_sealed_once_although_cleaning_up_fails() {
         assert_eq!(count(), round);
     }
 }
+
+/// A session keeps the series that it looked up although the head evicts them meanwhile; other
+/// sessions find new ones for the same labels. The order of arrival holds all the same.
+#[test]
+fn a_session_that_outlives_its_series_still_arrives_last() {
+    let memory = Memory::new();
+    let context = RequestContext::new();
+    let open = || Store::open_on(Arc::new(memory.clone()), "/data", options()).unwrap();
+    let store = open();
+    let series = labels("m", "a");
+    let value = |store: &Store| {
+        let request = ScanRequest::new(vec![Matcher::equal("__name__", "m")], TimeRange::ALL);
+        let scan = store.scan_metrics(&context, &request).unwrap();
+        let mut columns = SampleColumns::default();
+        assert_eq!(scan.len(), 1);
+        scan.read(0, TimeRange::ALL, &mut columns).unwrap();
+        assert_eq!(columns.values.len(), 1);
+        columns.values[0]
+    };
+    append(&store, &context, &labels("other", "x"), &[(0, 0.0)]);
+    let mut early = store.begin(&context).unwrap();
+    let known = early.define(None, &series).unwrap();
+    store.flush().unwrap();
+    append(&store, &context, &series, &[(1, 1.0)]);
+    early.sample(known, TimestampNs(1), 2.0);
+    early.commit().unwrap();
+    assert_eq!(value(&store), 2.0);
+    append(&store, &context, &series, &[(1, 3.0)]);
+    assert_eq!(value(&store), 3.0);
+    drop(store);
+    memory.crash();
+    let store = open();
+    assert_eq!(value(&store), 3.0);
+    store.flush().unwrap();
+    assert_eq!(value(&store), 3.0);
+}
