@@ -85,11 +85,7 @@ fn a_reader_finds_each_row_once_while_the_head_is_sealed() {
         });
         let writer = thread::spawn({
             let store = Arc::clone(&store);
-            move || {
-                store.append(2);
-                let rows = store.read();
-                assert_eq!(rows, [1, 2], "one's own row is seen at once");
-            }
+            move || store.append(2)
         });
         let rows = store.read();
         assert!(rows == [1] || rows == [1, 2], "{rows:?}");
