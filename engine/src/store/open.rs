@@ -64,6 +64,9 @@ impl Engine {
                 empty
             }
         };
+        // It may have been put in place by a process that could not make its name durable: nothing that
+        // the one before it names may go until this one is sure to stay.
+        fs.sync_dir(dir)?;
         manifest.check_files(&*fs, dir)?;
         manifest.remove_orphans(&*fs, dir)?;
         let start = manifest.log;

@@ -212,6 +212,9 @@ impl<T: Send + 'static> Wal<T> {
         options: WalOptions,
         applier: impl Applier<T>,
     ) -> Result<Self> {
+        // The process before may have failed between making a file and making its name durable; what
+        // is written into the file now would go with the name.
+        fs.sync_dir(dir)?;
         crate::io::remove_temporary_files(&*fs, dir)?;
         let first = position.files.first().map_or(1, |f| f.0);
         for name in fs.list(dir)? {

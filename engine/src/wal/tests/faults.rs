@@ -317,4 +317,24 @@ fn what_was_read_from_the_page_cache_is_written_again() {
     );
 }
 
+/// The name of a new file could not be made durable; opening again finds the file all the same, and goes
+/// on in it. Then its name has to be made durable, or all goes with it.
+#[test]
+fn a_file_whose_name_was_not_synced_is_not_built_upon() {
+    let memory = memory();
+    let fs = Faulty::new(shared(&memory), |_| None);
+    let wal = Wal::create(Arc::new(fs.clone()), &dir(), options(), Recorder::default()).unwrap();
+    wal.append(record(1, 10), 1, None).unwrap();
+    fs.set_rule(|call| (call.operation == Operation::SyncDir).then_some(Fault::InputOutput));
+    assert!(wal.cut().is_err());
+    drop(wal);
+    assert_exists(&memory, &path(2));
+    let wal = reopen(shared(&memory), LogStart::default(), options()).unwrap();
+    wal.append(record(2, 10), 2, None).unwrap();
+    memory.crash();
+    drop(wal);
+    let (ids, _) = replay_ids(&memory, LogStart::default()).unwrap();
+    assert_eq!(ids, counted(2));
+}
+
 const FRAME_HEADER: usize = crate::wal::format::FRAME_HEADER_BYTES;
