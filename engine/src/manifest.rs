@@ -36,7 +36,7 @@ pub const MANIFEST_FILE: &str = "MANIFEST";
 /// Name of the version before it.
 pub const PREVIOUS_FILE: &str = "MANIFEST.previous";
 
-const KIND: sealed::Kind = sealed::Kind {
+pub(crate) const KIND: sealed::Kind = sealed::Kind {
     magic: *b"CHRONMAN",
     version: FORMAT_VERSION,
 };

@@ -30,7 +30,7 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Ends the names of snapshot files.
 pub const SNAPSHOT_SUFFIX: &str = ".state";
 
-const KIND: sealed::Kind = sealed::Kind {
+pub(crate) const KIND: sealed::Kind = sealed::Kind {
     magic: *b"CHRONSTA",
     version: FORMAT_VERSION,
 };
@@ -252,6 +252,40 @@ impl StateStore {
             store: self,
             name,
             op,
+        })
+    }
+
+    /// The documents as they are now, on their own; contents are shared.
+    pub(crate) fn fork(&self) -> Self {
+        let documents = self.documents.lock();
+        let by_name = documents.by_name.iter();
+        let copy = |(name, stored): (&Name, &Stored)| {
+            let value = Arc::clone(&stored.value);
+            let version = stored.version;
+            (name.clone(), Stored { version, value })
+        };
+        Self {
+            documents: Mutex::new(Documents {
+                by_name: by_name.map(copy).collect(),
+                busy: BTreeSet::new(),
+                version_last: documents.version_last,
+            }),
+            released: Condvar::new(),
+        }
+    }
+
+    /// Calls `each` with tenant, collection, key, version and value of every document, in order.
+    ///
+    /// # Errors
+    /// What `each` answers.
+    pub(crate) fn for_each<E>(
+        &self,
+        mut each: impl FnMut(&TenantId, &str, &str, u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let documents = self.documents.lock();
+        let mut all = documents.by_name.iter();
+        all.try_for_each(|((tenant, collection, key), stored)| {
+            each(tenant, collection, key, stored.version, &stored.value)
         })
     }
 

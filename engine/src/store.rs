@@ -3,6 +3,7 @@
 //! [`Store`] is a cheap handle; what it does lies in `store/inner.rs` (shared state, commits) and in
 //! the modules that it calls: [`crate::append`], [`crate::scan`].
 
+mod backup;
 mod commit;
 mod engine;
 pub(crate) mod inner;
@@ -13,6 +14,7 @@ pub(crate) mod row_kind;
 pub(crate) mod segments;
 mod stats;
 mod swap;
+mod verify;
 pub(crate) mod view;
 mod worker;
 
@@ -32,7 +34,12 @@ use crate::scan::{LogScan, MetricScan, ScanRequest, SpanScan, listing};
 use crate::state::StateDocument;
 use engine::Engine;
 
+pub use backup::{
+    BACKUP_FILE, BackupOptions, BackupReport, OnProgress, Pace, Progress, ReadBack, Step,
+    UNFINISHED_FILE,
+};
 pub use stats::{CardinalityStats, SegmentInfo, StoreStats};
+pub use verify::{Finding, VerifySummary, verify_dir};
 
 /// Where the files of a store without files seem to lie.
 const MEMORY_DIR: &str = "/memory";
@@ -340,6 +347,90 @@ impl Store {
     pub fn compact(&self) -> Result<()> {
         self.inner.seal()?;
         self.inner.compact_all(Eagerness::Final)
+    }
+
+    /// Makes or renews the backup in `to`, a directory that is empty or a backup of this store. All
+    /// that was acknowledged before is in it; segments that it has already are not copied again. It
+    /// counts, in place of the one before, when this returns. The store goes on taking writes and
+    /// answering meanwhile; a store that was opened for reading can be backed up too.
+    ///
+    /// # Errors
+    /// [`crate::EngineError::InvalidArgument`] for a directory that must not be written to, damage in
+    /// a segment, what the file system refuses. The target is then what it was before.
+    pub fn backup(
+        &self,
+        to: impl AsRef<Path>,
+        options: &BackupOptions<'_>,
+    ) -> Result<BackupReport> {
+        self.inner.backup(&self.inner.fs, to.as_ref(), options)
+    }
+
+    /// The same into a directory of another file system than the store's.
+    ///
+    /// # Errors
+    /// As [`Store::backup`].
+    pub fn backup_on(
+        &self,
+        fs: &SharedFileSystem,
+        to: impl AsRef<Path>,
+        options: &BackupOptions<'_>,
+    ) -> Result<BackupReport> {
+        // A link cannot lead from one file system to another.
+        let options = BackupOptions {
+            hard_links: false,
+            ..*options
+        };
+        self.inner.backup(fs, to.as_ref(), &options)
+    }
+
+    /// Makes another store in the empty directory `to`, with this one's content: to be opened as it
+    /// is. With [`BackupOptions::hard_links`] it takes next to no time and space.
+    ///
+    /// # Errors
+    /// As [`Store::backup`].
+    pub fn snapshot(
+        &self,
+        to: impl AsRef<Path>,
+        options: &BackupOptions<'_>,
+    ) -> Result<BackupReport> {
+        self.inner.snapshot(to.as_ref(), options)
+    }
+
+    /// Makes a store in the empty directory `to` of the backup or snapshot in `from`. It can be
+    /// opened when this returns, and not before; an interrupted restore is continued by the next.
+    ///
+    /// # Errors
+    /// [`crate::EngineError::InvalidArgument`] when `from` is no complete backup or `to` is not
+    /// empty, damage in the backup, what the file system refuses.
+    pub fn restore(
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        options: &BackupOptions<'_>,
+    ) -> Result<BackupReport> {
+        Self::restore_on(&(Arc::new(Disk) as SharedFileSystem), from, to, options)
+    }
+
+    /// The same on another file system than the disk.
+    ///
+    /// # Errors
+    /// As [`Store::restore`].
+    pub fn restore_on(
+        fs: &SharedFileSystem,
+        from: impl AsRef<Path>,
+        to: impl AsRef<Path>,
+        options: &BackupOptions<'_>,
+    ) -> Result<BackupReport> {
+        backup::restore(fs, from.as_ref(), to.as_ref(), options)
+    }
+
+    /// Erases the bytes of deleted rows: seals, so that the log lets go of them too, and rewrites the
+    /// segments that hold some.
+    ///
+    /// # Errors
+    /// What the file system refuses; damaged segments.
+    pub fn erase_deleted(&self) -> Result<()> {
+        self.inner.seal()?;
+        self.inner.compact_all(Eagerness::Erase)
     }
 
     /// Figures about the store.

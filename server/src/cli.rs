@@ -8,7 +8,9 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Args, Command as ClapCommand, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{Setting, TABLE};
+use chronolith_engine::store::ReadBack;
+
+use crate::config::{ByteSize, Setting, SettingValue as _, TABLE};
 
 /// The whole command line.
 #[derive(Debug, Parser)]
@@ -48,20 +50,20 @@ pub enum Command {
     /// Check files without starting anything
     #[command(subcommand)]
     Check(CheckCommand),
-    /// Check every checksum of a store
+    /// Check every checksum of a store, in use or not, of a backup or a snapshot
     Verify {
-        /// The store's directory.
+        /// The directory.
         dir: PathBuf,
     },
-    /// Print the content of a WAL file, segment or manifest
+    /// Print the content of a WAL file, segment, manifest or state snapshot
     Inspect {
         /// The file.
         file: PathBuf,
     },
-    /// Take a consistent, incremental backup (not built yet)
-    Backup(Unbuilt),
-    /// Restore a backup (not built yet)
-    Restore(Unbuilt),
+    /// Make or renew a consistent, incremental, verified backup of a store, in use or not
+    Backup(BackupArgs),
+    /// Make a store of a backup
+    Restore(RestoreArgs),
     /// Forecast a PromQL expression (not built yet)
     Forecast(Unbuilt),
     /// Find anomalies in a PromQL expression (not built yet)
@@ -151,6 +153,73 @@ pub struct QueryArgs {
     /// Features to turn on, by Prometheus' names.
     #[arg(long, value_delimiter = ',')]
     pub enable_feature: Vec<String>,
+}
+
+/// Arguments of `backup`.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// Where the backup goes: an empty directory, or a backup of the same store to be renewed.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// The store, in use by a server or not.
+    #[arg(long, value_name = "DIR", default_value = "./chronolith-data")]
+    pub data_dir: PathBuf,
+    /// Have this server make the backup, into a directory of its machine (needs its admin API).
+    #[arg(long, value_name = "URL", conflicts_with = "data_dir")]
+    pub url: Option<String>,
+    /// What is read back from the target and compared: all, copied (now), or only the ends of files.
+    #[arg(long, value_name = "WHAT", default_value = "all")]
+    pub read_back: ReadBackArg,
+    /// Bytes a second that are copied and read back at most, such as 50MiB; as fast as it goes if not
+    /// given (a server keeps half of its time for others).
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub rate: Option<u64>,
+    /// Give files a second name instead of copying them where the file system can: no time, no space,
+    /// no protection against damage of the medium.
+    #[arg(long, conflicts_with = "url")]
+    pub hard_links: bool,
+}
+
+/// Arguments of `restore`.
+#[derive(Debug, Args)]
+pub struct RestoreArgs {
+    /// The backup or snapshot.
+    #[arg(long, value_name = "DIR")]
+    pub from: PathBuf,
+    /// The store to be: an empty directory, or one in which a restore was interrupted.
+    #[arg(long, value_name = "DIR", default_value = "./chronolith-data")]
+    pub data_dir: PathBuf,
+    /// Bytes a second that are copied and read back at most, such as 50MiB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub rate: Option<u64>,
+}
+
+/// How much of a backup is read back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReadBackArg {
+    /// Every file.
+    #[default]
+    All,
+    /// The files copied now.
+    Copied,
+    /// The ends of each file.
+    Ends,
+}
+
+impl ReadBackArg {
+    /// As the engine has it.
+    #[must_use]
+    pub fn to_engine(self) -> ReadBack {
+        match self {
+            Self::All => ReadBack::All,
+            Self::Copied => ReadBack::Copied,
+            Self::Ends => ReadBack::Ends,
+        }
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    ByteSize::parse(text).map(|size| size.0)
 }
 
 /// Arguments of `serve`: `--config`, and a flag for each setting.

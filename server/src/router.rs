@@ -95,6 +95,7 @@ fn api_v1() -> Router<AppState> {
         .route("/alerts", get(status::alerts))
         .route("/admin/flush", post(admin::flush))
         .route("/admin/compact", post(admin::compact))
+        .route("/admin/backup", post(admin::backup))
         .route(
             "/admin/tsdb/delete_series",
             post(admin::delete_series).put(admin::delete_series),

@@ -89,6 +89,10 @@ impl FileSystem for Disk {
         at(from, fs::rename(from, to))
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        at(to, fs::hard_link(from, to))
+    }
+
     fn remove(&self, path: &Path) -> Result<()> {
         match fs::remove_file(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -122,6 +126,20 @@ impl FileSystem for Disk {
         at(&path, writeln!(file, "{}", std::process::id()))?;
         // The kernel lets go of the lock with the last descriptor, so a killed process holds none.
         Ok(LockGuard::new(file))
+    }
+
+    fn is_locked(&self, dir: &Path) -> Result<bool> {
+        let path = dir.join(LOCK_FILE);
+        let file = match fs::File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            other => at(&path, other)?,
+        };
+        // A shared lock: two who ask at the same time do not take each other for the holder.
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(false),
+            Err(Errno::WOULDBLOCK) => Ok(true),
+            Err(errno) => Err(EngineError::io(path, errno.into())),
+        }
     }
 
     fn free_bytes(&self, dir: &Path) -> Result<u64> {
@@ -181,6 +199,11 @@ impl File for DiskFile {
     fn sync(&self) -> Result<()> {
         at(&self.path, self.file.sync_data())
     }
+
+    fn forget_cached(&self) {
+        // Not every file system heeds it, and nothing depends on it.
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
+    }
 }
 
 #[cfg(test)]
@@ -206,6 +229,15 @@ mod tests {
         Disk.rename(&path, &dir.path().join("b")).unwrap();
         assert_eq!(Disk.length(&path).unwrap(), None);
         assert_eq!(Disk.list(dir.path()).unwrap(), ["b"]);
+        Disk.hard_link(&dir.path().join("b"), &dir.path().join("c"))
+            .unwrap();
+        assert!(
+            Disk.hard_link(&dir.path().join("b"), &dir.path().join("c"))
+                .is_err()
+        );
+        file.forget_cached();
+        assert_eq!(Disk.read(&dir.path().join("c"), 6).unwrap(), b"\0\0\0abc");
+        Disk.remove(&dir.path().join("c")).unwrap();
         Disk.sync_dir(dir.path()).unwrap();
         Disk.remove(&dir.path().join("b")).unwrap();
         Disk.remove(&dir.path().join("b")).unwrap();
@@ -228,7 +260,9 @@ mod tests {
     #[test]
     fn a_second_lock_is_refused_and_names_the_holder() {
         let dir = tempfile::tempdir().unwrap();
+        assert!(!Disk.is_locked(dir.path()).unwrap());
         let guard = Disk.lock(dir.path()).unwrap();
+        assert!(Disk.is_locked(dir.path()).unwrap());
         match Disk.lock(dir.path()) {
             Err(EngineError::Locked { holder, .. }) => {
                 assert_eq!(holder, Some(std::process::id()));
@@ -236,6 +270,7 @@ mod tests {
             other => panic!("expected Locked, got {other:?}"),
         }
         drop(guard);
+        assert!(!Disk.is_locked(dir.path()).unwrap());
         Disk.lock(dir.path()).unwrap();
     }
 

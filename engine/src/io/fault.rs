@@ -27,6 +27,8 @@ pub enum Operation {
     Map,
     /// [`FileSystem::rename`].
     Rename,
+    /// [`FileSystem::hard_link`].
+    Link,
     /// [`FileSystem::remove`].
     Remove,
     /// [`FileSystem::sync_dir`].
@@ -210,6 +212,11 @@ impl FileSystem for Faulty {
         self.inner.rename(from, to)
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        self.shared.check(Operation::Link, to, 0)?;
+        self.inner.hard_link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> Result<()> {
         self.shared.check(Operation::Remove, path, 0)?;
         self.inner.remove(path)
@@ -222,6 +229,10 @@ impl FileSystem for Faulty {
 
     fn lock(&self, dir: &Path) -> Result<LockGuard> {
         self.inner.lock(dir)
+    }
+
+    fn is_locked(&self, dir: &Path) -> Result<bool> {
+        self.inner.is_locked(dir)
     }
 
     fn free_bytes(&self, dir: &Path) -> Result<u64> {

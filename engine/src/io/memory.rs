@@ -124,8 +124,9 @@ impl Inode {
 
 impl State {
     fn used_bytes(&self) -> u64 {
-        self.names
-            .values()
+        let named: BTreeSet<u64> = self.names.values().copied().collect();
+        named
+            .iter()
             .filter_map(|id| self.inodes.get(id))
             .map(|inode| inode.data.len() as u64)
             .sum()
@@ -353,6 +354,16 @@ impl FileSystem for Memory {
         Ok(())
     }
 
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()> {
+        let mut state = self.state.lock();
+        let id = state.inode(from)?;
+        if state.names.contains_key(to) {
+            return Err(EngineError::io(to, io::ErrorKind::AlreadyExists.into()));
+        }
+        state.names.insert(to.to_owned(), id);
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> Result<()> {
         let mut state = self.state.lock();
         state.names.remove(path);
@@ -384,6 +395,10 @@ impl FileSystem for Memory {
             dir: dir.to_owned(),
             epoch: state.epoch,
         }))
+    }
+
+    fn is_locked(&self, dir: &Path) -> Result<bool> {
+        Ok(self.state.lock().locks.contains(dir))
     }
 
     fn free_bytes(&self, _dir: &Path) -> Result<u64> {
@@ -562,6 +577,9 @@ mod tests {
         file.write_at(0, &[1; 8]).unwrap();
         assert!(file.write_at(8, &[1; 8]).unwrap_err().is_out_of_space());
         assert_eq!(fs.free_bytes(&dir).unwrap(), 2);
+        fs.hard_link(&dir.join("a"), &dir.join("b")).unwrap();
+        assert!(fs.hard_link(&dir.join("a"), &dir.join("b")).is_err());
+        assert_eq!(fs.free_bytes(&dir).unwrap(), 2, "a link takes no space");
         let guard = fs.lock(&dir).unwrap();
         assert!(matches!(fs.lock(&dir), Err(EngineError::Locked { .. })));
         drop(guard);

@@ -87,6 +87,13 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// `NotFound` when it is not there.
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 
+    /// Gives a file a second name, which must not be there yet. Durable after
+    /// [`FileSystem::sync_dir`].
+    ///
+    /// # Errors
+    /// What the operating system says; `CrossesDevices` or `Unsupported` where it cannot be done.
+    fn hard_link(&self, from: &Path, to: &Path) -> Result<()>;
+
     /// Removes a file; nothing happens when it is not there.
     ///
     /// # Errors
@@ -106,6 +113,12 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
     /// [`EngineError::Locked`](crate::EngineError::Locked) when another process (or another
     /// store of this one) has it.
     fn lock(&self, dir: &Path) -> Result<LockGuard>;
+
+    /// Whether some process (this one included) holds the lock of a directory. Changes nothing there.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn is_locked(&self, dir: &Path) -> Result<bool>;
 
     /// Bytes that can still be written below `dir`.
     ///
@@ -178,6 +191,10 @@ pub trait File: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the operating system says.
     fn sync(&self) -> Result<()>;
+
+    /// Lets go of synced pages that are cached: what is read next comes from the medium, and a large
+    /// copy does not push out what queries need. Only a hint.
+    fn forget_cached(&self) {}
 }
 
 /// The bytes of a complete file; cheap to clone, and valid after the file was removed.

@@ -126,6 +126,11 @@ impl SegmentFile {
         found.map(|(_, section)| *section).unwrap_or_default()
     }
 
+    /// The whole file as it is, for copying.
+    pub(crate) fn unchecked_bytes(&self) -> &[u8] {
+        (*self.bytes).as_ref()
+    }
+
     /// Bytes `offset..offset + length` of the file, checked.
     ///
     /// # Errors
@@ -203,18 +208,8 @@ impl SegmentFile {
     fn check_page(&self, data: &[u8], page: usize) -> Result<()> {
         let start = page * PAGE_SIZE;
         let end = (start + PAGE_SIZE).min(self.body_length);
-        let stored_at = self.body_length + page * PAGE_CRC_SIZE;
-        let found = data.get(start..end).map(crc32c::crc32c);
-        let stored = data.get(stored_at..).and_then(|b| b.first_chunk::<4>());
-        let expected = stored.map(|bytes| u32::from_le_bytes(*bytes));
-        if found.is_some() && found == expected {
-            return Ok(());
-        }
-        Err(self.corrupt(
-            start as u64,
-            &format!("checksum {:08x} of page {page}", expected.unwrap_or(0)),
-            &format!("{:08x}", found.unwrap_or(0)),
-        ))
+        let stored = data.get(self.body_length..).unwrap_or(&[]);
+        check_page(page, data.get(start..end), stored, &self.path)
     }
 
     /// Checks every page, also those that passed before.
@@ -233,6 +228,28 @@ impl SegmentFile {
     }
 }
 
+/// Compares a page with its checksum among all page checksums.
+pub(super) fn check_page(
+    page: usize,
+    bytes: Option<&[u8]>,
+    checksums: &[u8],
+    path: &Path,
+) -> Result<()> {
+    let found = bytes.map(crc32c::crc32c);
+    let stored = checksums.get(page * PAGE_CRC_SIZE..);
+    let expected = stored.and_then(|bytes| bytes.first_chunk());
+    let expected = expected.map(|bytes| u32::from_le_bytes(*bytes));
+    if found.is_some() && found == expected {
+        return Ok(());
+    }
+    Err(corruption(
+        path,
+        (page * PAGE_SIZE) as u64,
+        &format!("checksum {:08x} of page {page}", expected.unwrap_or(0)),
+        &format!("{:08x}", found.unwrap_or(0)),
+    ))
+}
+
 #[cold]
 fn corruption(path: &Path, offset: u64, expected: &str, found: &str) -> EngineError {
     EngineError::Corruption(Corruption {
@@ -243,11 +260,11 @@ fn corruption(path: &Path, offset: u64, expected: &str, found: &str) -> EngineEr
     })
 }
 
-/// What the two ends of the file say.
-struct Tail {
+/// What header, checksums, section table and trailer say.
+pub(super) struct Tail {
     signal: Signal,
-    checksum: u32,
-    body_length: usize,
+    pub(super) checksum: u32,
+    pub(super) body_length: usize,
     sections: Vec<(SectionKind, Section)>,
 }
 
@@ -268,76 +285,117 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 impl Tail {
     fn read(data: &[u8], path: &Path) -> Result<Self> {
-        let bad = |offset: usize, expected: &str, found: &str| {
-            corruption(path, offset as u64, expected, found)
-        };
-        if data.len() < FILE_SIZE_MIN {
-            return Err(bad(
-                0,
-                &format!("a segment of at least {FILE_SIZE_MIN} bytes"),
-                &format!("{} bytes", data.len()),
-            ));
-        }
-        let (header, _) = data.split_at(HEADER_SIZE);
-        let signal = read_header(header, path)?;
+        check_length(data.len(), path)?;
+        let (header, rest) = data.split_at(HEADER_SIZE);
+        let (_, trailer) = rest.split_at(rest.len() - TRAILER_SIZE);
+        let ends = Ends::read(header, trailer, data.len(), path)?;
+        ends.tail(&data[ends.body_length..], path)
+    }
+}
 
-        let trailer_at = data.len() - TRAILER_SIZE;
-        let trailer = &data[trailer_at..];
+/// Refuses files that are too short to have two ends.
+pub(super) fn check_length(length: usize, path: &Path) -> Result<()> {
+    if length >= FILE_SIZE_MIN {
+        return Ok(());
+    }
+    Err(corruption(
+        path,
+        0,
+        &format!("a segment of at least {FILE_SIZE_MIN} bytes"),
+        &format!("{length} bytes"),
+    ))
+}
+
+/// What header and trailer say; the trailer's checksum is not compared yet.
+pub(super) struct Ends {
+    signal: Signal,
+    version: u16,
+    /// Bytes before the page checksums.
+    pub(super) body_length: usize,
+    section_count: usize,
+    checksum: u32,
+    trailer_at: usize,
+}
+
+impl Ends {
+    /// Reads `HEADER_SIZE` and `TRAILER_SIZE` bytes of a file of `length` bytes.
+    pub(super) fn read(header: &[u8], trailer: &[u8], length: usize, path: &Path) -> Result<Self> {
+        let signal = read_header(header, path)?;
+        let trailer_at = length - TRAILER_SIZE;
         if trailer[TRAILER_MAGIC_AT..] != END_MAGIC {
-            return Err(bad(
-                trailer_at + TRAILER_MAGIC_AT,
+            return Err(corruption(
+                path,
+                (trailer_at + TRAILER_MAGIC_AT) as u64,
                 "the end magic",
                 "other bytes: the file is cut or damaged",
             ));
         }
         let body_length = u64_at(trailer, TRAILER_BODY_AT);
         let section_count = u32_at(trailer, TRAILER_SECTIONS_AT) as usize;
-        let layout = usize::try_from(body_length).ok().and_then(|body| {
-            let crcs = body.div_ceil(PAGE_SIZE).checked_mul(PAGE_CRC_SIZE)?;
-            let table_at = body.checked_add(crcs)?;
-            let end = table_at.checked_add(section_count.checked_mul(SECTION_ENTRY_SIZE)?)?;
-            (end == trailer_at && body >= HEADER_SIZE && section_count <= SECTION_COUNT_MAX)
-                .then_some((body, table_at))
+        let body = usize::try_from(body_length).ok().filter(|body| {
+            let crcs = body.div_ceil(PAGE_SIZE).checked_mul(PAGE_CRC_SIZE);
+            let table_at = crcs.and_then(|crcs| body.checked_add(crcs));
+            let table = section_count.checked_mul(SECTION_ENTRY_SIZE);
+            let end = table_at.and_then(|at| at.checked_add(table?));
+            end == Some(trailer_at) && *body >= HEADER_SIZE && section_count <= SECTION_COUNT_MAX
         });
-        let Some((body_length, table_at)) = layout else {
-            return Err(bad(
-                trailer_at,
-                &format!(
-                    "a body length and section count that fit {} bytes",
-                    data.len()
-                ),
+        let Some(body_length) = body else {
+            return Err(corruption(
+                path,
+                trailer_at as u64,
+                &format!("a body length and section count that fit {length} bytes"),
                 &format!("{body_length} and {section_count}"),
             ));
         };
-        let checksum = u32_at(trailer, TRAILER_CRC_AT);
-        let found = crc32c::crc32c(&data[body_length..trailer_at + TRAILER_CRC_AT]);
-        if checksum != found {
+        Ok(Self {
+            signal,
+            version: u16_at(header, HEADER_VERSION_AT),
+            body_length,
+            section_count,
+            checksum: u32_at(trailer, TRAILER_CRC_AT),
+            trailer_at,
+        })
+    }
+
+    /// Checks and reads the bytes behind the body.
+    pub(super) fn tail(&self, bytes: &[u8], path: &Path) -> Result<Tail> {
+        let bad =
+            |at: usize, expected: &str, found: &str| corruption(path, at as u64, expected, found);
+        let (tables, trailer) = bytes.split_at(self.trailer_at - self.body_length);
+        let found = crc32c::crc32c_append(crc32c::crc32c(tables), &trailer[..TRAILER_CRC_AT]);
+        if self.checksum != found {
             return Err(bad(
-                body_length,
-                &format!("tail checksum {checksum:08x}"),
+                self.body_length,
+                &format!("tail checksum {:08x}", self.checksum),
                 &format!("{found:08x}"),
             ));
         }
         if trailer[TRAILER_CRC_AT + 4..TRAILER_MAGIC_AT] != [0; 4]
             || trailer[TRAILER_SIGNAL_AT + 1] != 0
         {
-            return Err(bad(trailer_at, "zero in reserved bytes", "other bytes"));
+            return Err(bad(
+                self.trailer_at,
+                "zero in reserved bytes",
+                "other bytes",
+            ));
         }
-        if u16_at(trailer, TRAILER_VERSION_AT) != u16_at(header, HEADER_VERSION_AT)
-            || trailer[TRAILER_SIGNAL_AT] != signal as u8
+        if u16_at(trailer, TRAILER_VERSION_AT) != self.version
+            || trailer[TRAILER_SIGNAL_AT] != self.signal as u8
         {
             return Err(bad(
-                trailer_at,
+                self.trailer_at,
                 "the header's version and signal",
                 "others: the file is made of two",
             ));
         }
-        let sections = read_sections(&data[table_at..trailer_at], table_at, body_length, path)?;
-        Ok(Self {
-            signal,
-            checksum,
-            body_length,
-            sections,
+        let table_bytes = self.section_count * SECTION_ENTRY_SIZE;
+        let (_, table) = tables.split_at(tables.len() - table_bytes);
+        let table_at = self.trailer_at - table_bytes;
+        Ok(Tail {
+            signal: self.signal,
+            checksum: self.checksum,
+            body_length: self.body_length,
+            sections: read_sections(table, table_at, self.body_length, path)?,
         })
     }
 }

@@ -73,15 +73,15 @@ fn describe_meta(out: &mut String, file: &SegmentFile, meta: &SegmentMeta) {
     }
     line!(
         out,
-        "times        {} to {} ns",
-        meta.range.start.0,
-        meta.range.end.0
+        "times        {} to {}",
+        meta.range.start,
+        meta.range.end
     );
     line!(
         out,
-        "arrived      {} to {} ns",
-        origin.arrival.start.0,
-        origin.arrival.end.0
+        "arrived      {} to {}",
+        origin.arrival.start,
+        origin.arrival.end
     );
     line!(out, "series       {}", meta.series_count);
     line!(out, "rows         {}", meta.row_count);

@@ -9,6 +9,7 @@
 //!   found inside its section: damage gives an error that names file and offset, never a panic.
 //! - Rows are sorted by labels (metrics: series; logs and spans: streams), then time.
 
+mod check;
 mod column;
 mod container;
 mod file;
@@ -26,6 +27,7 @@ mod verify;
 mod wire;
 mod write;
 
+pub use check::{check_file, read_identity};
 pub use container::{FileIdentity, SegmentSink};
 pub use file::{Section, SegmentBytes, SegmentFile};
 pub use inspect::inspect;

@@ -69,8 +69,14 @@ impl Engine {
     /// Freezes the active generation and writes all frozen ones into segments.
     pub(crate) fn seal(&self) -> Result<()> {
         let _one_at_a_time = self.maintenance.lock();
+        self.seal_now(|| ())
+    }
+
+    /// The same for the holder of the maintenance lock. `at_cut` runs between the last record that is
+    /// sealed and the first that is not, while nothing reaches the log.
+    pub(crate) fn seal_now<T>(&self, at_cut: impl FnOnce() -> T) -> Result<T> {
         self.free_evicted();
-        self.freeze()?;
+        let seen = self.freeze(at_cut)?;
         loop {
             let Some(frozen) = self.view.load().frozen.first().cloned() else {
                 break;
@@ -78,7 +84,8 @@ impl Engine {
             let data = Arc::clone(&frozen.data);
             self.make_and_publish(|next_id| {
                 let mut unsaved = data.metadata.lock().clone();
-                let added = self.write_segments(&frozen, next_id, &mut unsaved)?;
+                let place = self.segment_place(next_id);
+                let added = self.write_segments(&place, &frozen, &mut unsaved)?;
                 self.log_metadata_again(&unsaved)?;
                 Ok(SegmentChange {
                     added,
@@ -90,7 +97,7 @@ impl Engine {
         }
         self.shrink_postings();
         self.measure_postings();
-        Ok(())
+        Ok(seen)
     }
 
     /// Stores the indexes of tenants in less memory, a few pairs at a time: new series wait for it.
@@ -104,15 +111,16 @@ impl Engine {
     }
 
     /// Starts a new generation of the head, unless the log holds nothing that is not sealed.
-    fn freeze(&self) -> Result<()> {
+    fn freeze<T>(&self, at_cut: impl FnOnce() -> T) -> Result<T> {
         let mut epoch = self.gate.write();
         let wal = self.wal()?;
         if wal.stats().next_sequence <= self.manifest.lock().log.sequence {
-            return Ok(());
+            return Ok(at_cut());
         }
         // Nothing new reaches the log while the gate is held; what is under way arrives first.
         let sequence = wal.cut()?;
         *epoch += 1;
+        let seen = at_cut();
         let now = self.now();
         let generation = self.next_generation();
         self.change_view(|view| {
@@ -125,7 +133,7 @@ impl Engine {
                 data,
             });
         });
-        Ok(())
+        Ok(seen)
     }
 
     fn segment_place<'a>(&'a self, next_id: &'a NextId<'a>) -> SegmentPlace<'a> {
@@ -137,13 +145,12 @@ impl Engine {
     }
 
     /// Writes a generation; takes away from `unsaved` the metadata that segments hold now.
-    fn write_segments(
+    pub(crate) fn write_segments(
         &self,
+        place: &SegmentPlace<'_>,
         frozen: &FrozenHead,
-        next_id: &NextId<'_>,
         unsaved: &mut BTreeSet<(TenantIndex, String)>,
     ) -> Result<Vec<NewSegment>> {
-        let place = self.segment_place(next_id);
         let tenants = self.all_tenants();
         let (data, now) = (&frozen.data, self.now());
         let origin_of = |tenant: &Tenant| SegmentOrigin {
@@ -157,9 +164,9 @@ impl Engine {
             derivation: None,
             sources: Vec::new(),
         };
-        let mut sealed = seal_metrics(&place, &self.table, &tenants, data, origin_of, unsaved)?;
-        sealed.extend(seal_rows::<LogRecord>(&place, &tenants, data, origin_of)?);
-        sealed.extend(seal_rows::<Span>(&place, &tenants, data, origin_of)?);
+        let mut sealed = seal_metrics(place, &self.table, &tenants, data, origin_of, unsaved)?;
+        sealed.extend(seal_rows::<LogRecord>(place, &tenants, data, origin_of)?);
+        sealed.extend(seal_rows::<Span>(place, &tenants, data, origin_of)?);
         Ok(sealed)
     }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
+use super::backup::check_openable;
 use super::engine::{Engine, HeadApplier};
 use super::inner::Inner;
 use super::segments::Segment;
@@ -49,6 +50,7 @@ impl Engine {
         wal_options: WalOptions,
     ) -> Result<Arc<Self>> {
         let wal_dir = dir.join(WAL_DIR);
+        check_openable(&*fs, dir)?;
         fs.create_dir_all(&wal_dir)?;
         let lock = fs.lock(dir)?;
         let manifest = match Manifest::load(&*fs, dir)? {

@@ -7,7 +7,8 @@ use crate::error::{Corruption, EngineError, Result};
 use crate::io::FileSystem;
 use crate::model::{Generation, SegmentId, Signal, TimeRange};
 use crate::segment::{
-    self, FileIdentity, LogSegmentReader, MetricSegmentReader, SegmentMeta, SpanSegmentReader,
+    self, FileIdentity, LogSegmentReader, MetricSegmentReader, SegmentFile, SegmentMeta,
+    SpanSegmentReader,
 };
 
 /// An open segment.
@@ -67,6 +68,15 @@ impl Segment {
             SegmentBody::Metrics(reader) => reader.meta(),
             SegmentBody::Logs(reader) => reader.meta(),
             SegmentBody::Spans(reader) => reader.meta(),
+        }
+    }
+
+    /// The file.
+    pub(crate) fn file(&self) -> &SegmentFile {
+        match &self.body {
+            SegmentBody::Metrics(reader) => reader.file(),
+            SegmentBody::Logs(reader) => reader.file(),
+            SegmentBody::Spans(reader) => reader.file(),
         }
     }
 

@@ -13,7 +13,7 @@
 pub const FORMAT_VERSION: u32 = 1;
 
 /// First bytes of a log file.
-pub(super) const FILE_MAGIC: [u8; 8] = *b"CHRONWAL";
+pub(crate) const FILE_MAGIC: [u8; 8] = *b"CHRONWAL";
 /// Size of a file's header.
 pub(super) const FILE_HEADER_BYTES: usize = 64;
 /// The file was preallocated: the last frame never ends at the end of the file.

@@ -14,6 +14,7 @@
 mod completion;
 pub(crate) mod cursor;
 mod format;
+mod inspect;
 mod log_file;
 mod queue;
 mod reader;
@@ -22,7 +23,9 @@ mod replay;
 mod stats;
 mod writer;
 
+pub(crate) use format::FILE_MAGIC;
 pub use format::FORMAT_VERSION;
+pub(crate) use inspect::inspect;
 pub use record::{
     Deletion, EncodedRecord, HistogramRow, LogEntry, Record, RecordRef, Replacement, SampleRows,
     Samples, SpanEntry, StateOp,

@@ -52,15 +52,21 @@ impl LogReader {
     /// Opens file `number` and checks its header.
     pub(super) fn open(fs: &dyn FileSystem, dir: &Path, number: u64) -> Result<Self> {
         let path = dir.join(file_name(number));
-        let file = fs.open_read(&path)?;
+        let reader = Self::from_file(fs.open_read(&path)?)?;
+        if reader.header.number != number {
+            let found = format!("number {}", reader.header.number);
+            return Err(corruption(&path, 16, format!("number {number}"), found));
+        }
+        Ok(reader)
+    }
+
+    /// Reads a file of any name and number.
+    pub(super) fn from_file(file: Box<dyn File>) -> Result<Self> {
+        let path = file.path();
         let mut bytes = [0; FILE_HEADER_BYTES];
         let read = file.read_at(0, &mut bytes)?;
         let header = FileHeader::decode(&bytes[..read])
-            .map_err(|(offset, expected, found)| corruption(&path, offset, expected, found))?;
-        if header.number != number {
-            let found = format!("number {}", header.number);
-            return Err(corruption(&path, 16, format!("number {number}"), found));
-        }
+            .map_err(|(offset, expected, found)| corruption(path, offset, expected, found))?;
         Ok(Self {
             file,
             header,

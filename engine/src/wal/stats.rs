@@ -77,6 +77,21 @@ impl LatencyHistogram {
             max: Duration::from_nanos(max_ns),
         }
     }
+
+    /// How many events took at most so long, for each power of two from 16 µs to 34 s.
+    #[must_use]
+    pub fn within(&self) -> Vec<(Duration, u64)> {
+        let mut count = 0;
+        let mut within = Vec::new();
+        for (doubling, steps) in (0..).zip(self.buckets.chunks(STEPS as usize)) {
+            count += steps.iter().map(|b| b.load(Ordering::Relaxed)).sum::<u64>();
+            let end = bucket_end(doubling * STEPS + STEPS - 1);
+            if (1 << 14..=1 << 35).contains(&end) {
+                within.push((Duration::from_nanos(end), count));
+            }
+        }
+        within
+    }
 }
 
 /// What a [`LatencyHistogram`] has seen.
@@ -129,6 +144,8 @@ pub struct WalStats {
     pub queue_bytes: u64,
     /// Latency of `fdatasync`.
     pub sync: LatencySummary,
+    /// How many of them took at most so long, for ever longer times.
+    pub sync_within: Vec<(Duration, u64)>,
     /// Why the store takes no writes any more; `None` when it does.
     pub poisoned: Option<String>,
 }
@@ -151,6 +168,16 @@ mod tests {
             assert!((0.99..1.13).contains(&ratio), "{found:?} for {us} us");
         };
         close(summary.p50, 500.0);
+        let within = histogram.within();
+        assert_eq!(within.len(), 22);
+        let at = |ns: u64| {
+            within
+                .iter()
+                .find(|(end, _)| end.as_nanos() == u128::from(ns))
+        };
+        assert_eq!(at(1 << 14).unwrap().1, 16, "up to 16.384 us");
+        assert_eq!(at(1 << 19).unwrap().1, 524);
+        assert_eq!(at(1 << 35).unwrap().1, 1000);
         close(summary.p99, 990.0);
         assert_eq!(LatencyHistogram::default().summary().p99, Duration::ZERO);
         histogram.record(Duration::ZERO);

@@ -415,6 +415,7 @@ impl<T: Send + 'static> Wal<T> {
             bytes,
             queue_bytes: self.shared.queue.waiting_bytes() as u64,
             sync: counters.sync.summary(),
+            sync_within: counters.sync.within(),
             poisoned: self.shared.poisoned.lock().clone(),
         }
     }

@@ -1,15 +1,25 @@
 //! `/api/v1/admin/*`: refused unless `enable_admin_api` is on.
 
+use std::hash::BuildHasher as _;
+use std::path::PathBuf;
+
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use chronolith_engine::model::Signal;
+use chronolith_engine::model::{Signal, TimestampNs};
+use chronolith_engine::store::{BackupOptions, Pace, ReadBack};
 use http::StatusCode;
 
+use super::envelope::success;
 use super::params::Params;
 use super::selectors::required_matcher_sets;
+use crate::config::{ByteSize, SettingValue as _};
 use crate::error::{ApiError, ErrorType};
 use crate::request::Caller;
 use crate::state::AppState;
+use crate::telemetry::now_ms;
+
+/// Where snapshots go below the data directory.
+const SNAPSHOT_DIR: &str = "snapshots";
 
 fn enabled(state: &AppState) -> Result<(), ApiError> {
     if state.settings().enable_admin_api {
@@ -42,7 +52,7 @@ pub async fn compact(State(state): State<AppState>) -> Result<Response, ApiError
 
 /// `POST /api/v1/admin/tsdb/clean_tombstones`: erases what was deleted.
 pub async fn clean_tombstones(State(state): State<AppState>) -> Result<Response, ApiError> {
-    done(&state, |state| Ok(state.store().compact()?)).await
+    done(&state, |state| Ok(state.store().erase_deleted()?)).await
 }
 
 /// `POST /api/v1/admin/tsdb/delete_series`: hides at once what the matchers select.
@@ -67,11 +77,102 @@ pub async fn delete_series(
     .await
 }
 
-/// `POST /api/v1/admin/tsdb/snapshot`: needs the backup subsystem.
-pub async fn snapshot(State(state): State<AppState>) -> Result<Response, ApiError> {
+/// `POST|PUT /api/v1/admin/tsdb/snapshot[?skip_head=true]`: a store of its own under
+/// `<data_dir>/snapshots/<name>`, made of hard links where the file system has them.
+pub async fn snapshot(State(state): State<AppState>, params: Params) -> Result<Response, ApiError> {
     enabled(&state)?;
-    Err(ApiError::new(
-        ErrorType::NotFound,
-        "snapshots are not built yet",
-    ))
+    let skip_head = params.flag("skip_head")?;
+    let name = snapshot_name(TimestampNs(now_ms().saturating_mul(1_000_000)));
+    let dir = state.settings().data_dir.join(SNAPSHOT_DIR).join(&name);
+    state
+        .blocking(move |state| {
+            let options = BackupOptions {
+                skip_head,
+                hard_links: true,
+                // A link shows the bytes that the store itself reads.
+                read_back: ReadBack::Ends,
+                pace: Pace::Shared,
+                ..BackupOptions::default()
+            };
+            state.store().snapshot(&dir, &options).map_err(|error| {
+                // Half a snapshot is of no use to anybody, and its name is never used again.
+                if let Err(left) = std::fs::remove_dir_all(&dir) {
+                    tracing::warn!(error = %left, dir = %dir.display(), "half a snapshot stays");
+                }
+                ApiError::from(error)
+            })
+        })
+        .await?;
+    let data = serde_json::json!({ "name": name });
+    Ok(success(&data.to_string(), &[], &[]))
+}
+
+/// The time and a random number, as Prometheus names them: `20171210T211224Z-2be650b6d019eb54`.
+fn snapshot_name(now: TimestampNs) -> String {
+    let time = format!("{now:.0}").replace(['-', ':'], "");
+    let random = std::hash::RandomState::new().hash_one(now.0) >> 1;
+    format!("{time}-{random:016x}")
+}
+
+/// `POST /api/v1/admin/backup?to=DIR[&read_back=all|copied|ends][&rate=BYTES]`: makes or renews the
+/// backup in a directory of this machine; answers with what was done.
+pub async fn backup(State(state): State<AppState>, params: Params) -> Result<Response, ApiError> {
+    enabled(&state)?;
+    let to = PathBuf::from(params.get("to").unwrap_or_default());
+    if !to.is_absolute() {
+        return Err(ApiError::parameter("to", "expected an absolute path"));
+    }
+    let read_back = match params.get_filled("read_back") {
+        None | Some("all") => ReadBack::All,
+        Some("copied") => ReadBack::Copied,
+        Some("ends") => ReadBack::Ends,
+        Some(_) => {
+            let why = "expected all, copied or ends";
+            return Err(ApiError::parameter("read_back", why));
+        }
+    };
+    let pace = match params.get_filled("rate") {
+        None => Pace::Shared,
+        Some(text) => match ByteSize::parse(text) {
+            Ok(rate) => Pace::BytesPerSecond(rate.0),
+            Err(why) => return Err(ApiError::parameter("rate", why)),
+        },
+    };
+    let report = state
+        .blocking(move |state| {
+            let options = BackupOptions {
+                read_back,
+                pace,
+                ..BackupOptions::default()
+            };
+            let made = state.store().backup(&to, &options);
+            state.metrics().backup(&made);
+            Ok(made?)
+        })
+        .await?;
+    let data = serde_json::json!({
+        "generation": report.generation.0,
+        "segments": report.segments,
+        "bytes": report.bytes,
+        "segments_copied": report.segments_copied,
+        "bytes_copied": report.bytes_copied,
+        "segments_reused": report.segments_reused,
+        "bytes_verified": report.bytes_verified,
+        "took_seconds": report.took.as_secs_f64(),
+    });
+    Ok(success(&data.to_string(), &[], &[]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_are_named_as_prometheus_names_them() {
+        let name = snapshot_name(TimestampNs(1_512_940_344_567_000_000));
+        let (time, random) = name.split_once('-').unwrap();
+        assert_eq!(time, "20171210T211224Z");
+        assert_eq!(random.len(), 16);
+        assert!(u64::from_str_radix(random, 16).unwrap() <= u64::MAX >> 1);
+    }
 }

@@ -99,6 +99,21 @@ impl Params {
             .map(|(_, v)| v.as_str())
     }
 
+    /// A truth value in one of the ways that Go reads; false if it is missing.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.get_filled(name) {
+            None | Some("0" | "f" | "F" | "false" | "False" | "FALSE") => Ok(false),
+            Some("1" | "t" | "T" | "true" | "True" | "TRUE") => Ok(true),
+            Some(other) => Err(ApiError::parameter(
+                name,
+                format!("unable to parse boolean {other:?}"),
+            )),
+        }
+    }
+
     /// A time in milliseconds; `None` if it is missing.
     ///
     /// # Errors

@@ -1,8 +1,10 @@
 //! The commands of the binary, one file each.
 
+mod backup;
 mod check;
 mod demo;
 mod inspect;
+mod progress;
 mod query;
 mod remote;
 pub mod serve;
@@ -39,8 +41,8 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Check(CheckCommand::Rules(_)) => Ok(not_built("check rules")),
         Command::Verify { dir } => inspect::verify(&dir),
         Command::Inspect { file } => inspect::inspect(&file),
-        Command::Backup(_) => Ok(not_built("backup")),
-        Command::Restore(_) => Ok(not_built("restore")),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Forecast(_) => Ok(not_built("forecast")),
         Command::Anomalies(_) => Ok(not_built("anomalies")),
     }

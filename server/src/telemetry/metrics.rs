@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use chronolith_engine::Store;
 use chronolith_engine::model::MetricType;
+use chronolith_engine::store::BackupReport;
+use chronolith_engine::wal::WalStats;
 use parking_lot::Mutex;
 
 use super::exposition::{Exposition, Family};
-use super::process;
+use super::{now_ms, process};
 
 /// Upper bounds in seconds of the buckets of durations.
 const DURATION_BOUNDS: [f64; 12] = [
@@ -93,6 +95,18 @@ pub struct Metrics {
     pub sql_duration: Histogram,
     /// How long writes took from body to acknowledgement.
     pub commit_duration: Histogram,
+    backups: Backups,
+}
+
+/// What became of the backups that the server was asked for.
+#[derive(Debug, Default)]
+struct Backups {
+    succeeded: AtomicU64,
+    failed: AtomicU64,
+    copied_bytes: AtomicU64,
+    /// Of the last one that succeeded, milliseconds since the epoch.
+    last_success_ms: AtomicU64,
+    last_duration_ms: AtomicU64,
 }
 
 impl Metrics {
@@ -110,6 +124,22 @@ impl Metrics {
         histogram.observe(took);
     }
 
+    /// Counts a backup.
+    pub fn backup(&self, made: &chronolith_engine::Result<BackupReport>) {
+        let backups = &self.backups;
+        let Ok(report) = made else {
+            backups.failed.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        backups.succeeded.fetch_add(1, Ordering::Relaxed);
+        let bytes = report.bytes_copied;
+        backups.copied_bytes.fetch_add(bytes, Ordering::Relaxed);
+        let now_ms = now_ms().unsigned_abs();
+        backups.last_success_ms.store(now_ms, Ordering::Relaxed);
+        let took_ms = u64::try_from(report.took.as_millis()).unwrap_or(u64::MAX);
+        backups.last_duration_ms.store(took_ms, Ordering::Relaxed);
+    }
+
     /// Everything at this moment, the store's figures and the process' included.
     #[must_use]
     pub fn exposition(&self, store: &Store) -> Exposition {
@@ -124,6 +154,7 @@ impl Metrics {
         self.write_ingest(&mut out);
         self.write_queries(&mut out);
         write_store(&mut out, store);
+        self.write_backups(&mut out);
         process::write(&mut out);
         out
     }
@@ -229,6 +260,34 @@ impl Metrics {
     }
 }
 
+impl Metrics {
+    fn write_backups(&self, out: &mut Exposition) {
+        let backups = &self.backups;
+        let made = out.family(
+            "chronolith_backup_runs_total",
+            "Backups that were asked for over HTTP.",
+            MetricType::Counter,
+        );
+        made.row(&[("result", "success")], load(&backups.succeeded));
+        made.row(&[("result", "failure")], load(&backups.failed));
+        out.counter(
+            "chronolith_backup_copied_bytes_total",
+            "Bytes of segments copied into backups.",
+            load(&backups.copied_bytes),
+        );
+        out.gauge(
+            "chronolith_backup_last_success_timestamp_seconds",
+            "When the last backup was complete; 0 for never since the start.",
+            load(&backups.last_success_ms) / 1e3,
+        );
+        out.gauge(
+            "chronolith_backup_last_duration_seconds",
+            "How long it took.",
+            load(&backups.last_duration_ms) / 1e3,
+        );
+    }
+}
+
 fn load(counter: &AtomicU64) -> f64 {
     counter.load(Ordering::Relaxed) as f64
 }
@@ -286,6 +345,71 @@ fn write_store(out: &mut Exposition, store: &Store) {
     for (name, help, value) in gauges {
         out.gauge(name, help, value as f64);
     }
+    if let Some(wal) = &stats.wal {
+        write_wal(out, wal);
+    }
+}
+
+fn write_wal(out: &mut Exposition, wal: &WalStats) {
+    let counters = [
+        (
+            "chronolith_wal_records_total",
+            "Records written to the log.",
+            wal.records,
+        ),
+        (
+            "chronolith_wal_commits_total",
+            "Group commits: records of one share a sync.",
+            wal.commits,
+        ),
+        (
+            "chronolith_wal_written_bytes_total",
+            "Bytes written to the log, padding and markers included.",
+            wal.bytes_written,
+        ),
+        (
+            "chronolith_wal_refused_total",
+            "Records that could not be written.",
+            wal.refused,
+        ),
+    ];
+    for (name, help, value) in counters {
+        out.counter(name, help, value as f64);
+    }
+    let gauges = [
+        ("chronolith_wal_files", "Log files.", wal.files),
+        (
+            "chronolith_wal_bytes",
+            "Bytes of records in the log files.",
+            wal.bytes,
+        ),
+        (
+            "chronolith_wal_queue_bytes",
+            "Bytes of records that wait to be written.",
+            wal.queue_bytes,
+        ),
+        (
+            "chronolith_wal_poisoned",
+            "1 after a failed sync: no write is taken until the next start.",
+            u64::from(wal.poisoned.is_some()),
+        ),
+    ];
+    for (name, help, value) in gauges {
+        out.gauge(name, help, value as f64);
+    }
+    let syncs = out.family(
+        "chronolith_wal_sync_duration_seconds",
+        "Time that the log's syncs (fdatasync) took.",
+        MetricType::Histogram,
+    );
+    let count = wal.sync.count as f64;
+    for (bound, count) in &wal.sync_within {
+        let bound = bound.as_secs_f64().to_string();
+        syncs.suffixed_row("_bucket", &[("le", &bound)], *count as f64);
+    }
+    syncs.suffixed_row("_bucket", &[("le", "+Inf")], count);
+    syncs.suffixed_row("_sum", &[], wal.sync.sum.as_secs_f64());
+    syncs.suffixed_row("_count", &[], count);
 }
 
 #[cfg(test)]
