@@ -451,7 +451,7 @@ fn a_full_target_is_refused_before_anything_is_copied() {
     let store = open(&memory, DIR);
     write_chapter(&store, 0);
     let target = Memory::new();
-    target.set_capacity(Some(20_000));
+    target.set_capacity(Some(5_000));
     let refused = store.backup_on(&shared(&target), BACKUP, &BackupOptions::default());
     assert!(refused.unwrap_err().is_out_of_space());
     assert!(segment_paths(&target, BACKUP).is_empty());
@@ -536,15 +536,16 @@ fn an_error_at_any_call_of_the_target_spares_the_store() {
         let done = store.backup_on(&shared, BACKUP, &BackupOptions::default());
         (store, done)
     };
+    let faults = [
+        Fault::InputOutput,
+        Fault::Short(7),
+        Fault::Error(std::io::ErrorKind::StorageFull),
+    ];
     let counted = Faulty::new(Arc::new(scene.memory.snapshot()), |_| None);
     backup(&scene.memory.snapshot(), &counted).1.unwrap();
     let calls = counted.calls();
     for n in spread(calls) {
-        for fault in [
-            Fault::InputOutput,
-            Fault::Short(7),
-            Fault::Error(std::io::ErrorKind::StorageFull),
-        ] {
+        for fault in some_of(&faults, n) {
             let memory = scene.memory.snapshot();
             // A medium of its own for the target, with the backup on it.
             let target = scene.memory.snapshot();
@@ -583,21 +584,16 @@ fn a_crash_at_any_call_of_a_restore_is_continued() {
         let done = act(&fs);
         memory.crash();
         // A directory without the mark holds nothing yet or everything.
-        let marked = memory
-            .length(&Path::new(RESTORED).join(UNFINISHED_FILE))
-            .unwrap();
-        if marked.is_some() {
+        let has = |name: &str| memory.length(&Path::new(RESTORED).join(name)).unwrap();
+        if has(UNFINISHED_FILE).is_some() {
             let opened = Store::open_on(shared(&memory), RESTORED, options());
             assert!(
                 refusal(opened).contains("run the restore again"),
                 "call {n}"
             );
-        } else if !memory.list(Path::new(RESTORED)).unwrap().is_empty() {
-            let manifest = Path::new(RESTORED).join("MANIFEST");
-            if memory.length(&manifest).unwrap().is_some() {
-                assert_eq!(dump(&open(&memory, RESTORED)), scene.before, "call {n}");
-                continue;
-            }
+        } else if has("MANIFEST").is_some() {
+            assert_eq!(dump(&open(&memory, RESTORED)), scene.before, "call {n}");
+            continue;
         }
         assert!(done.is_err(), "call {n}: a restore that was lost");
         Store::restore_on(&shared(&memory), BACKUP, RESTORED, &all).unwrap();
@@ -611,10 +607,25 @@ fn a_crash_at_any_call_of_a_restore_is_continued() {
     }
 }
 
+fn asked_for_all() -> bool {
+    std::env::var_os("CHRONOLITH_LONG").is_some()
+}
+
 /// Every call when asked for, else some spread evenly and the last ones, at which the manifest is
 /// replaced: the default run stays short.
 fn spread(calls: u64) -> impl Iterator<Item = u64> {
-    let all = std::env::var_os("CHRONOLITH_LONG").is_some();
-    let step = if all { 1 } else { (calls / 25).max(1) };
+    let step = if asked_for_all() {
+        1
+    } else {
+        (calls / 10).max(1)
+    };
     (0..calls).filter(move |n| n % step == 0 || n + 8 > calls)
+}
+
+/// All faults when asked for, else one for each call.
+fn some_of(faults: &[Fault], call: u64) -> Vec<Fault> {
+    match asked_for_all() {
+        true => faults.to_vec(),
+        false => vec![faults[call as usize % faults.len()]],
+    }
 }

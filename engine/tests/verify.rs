@@ -210,7 +210,7 @@ fn every_file_is_described() {
         ],
     );
     for path in files(&memory, DIR, ".seg") {
-        describe(&path, &["signal ", "tenant ", "2025-01-01T"]);
+        describe(&path, &["signal ", "tenant ", "times        202"]);
     }
     // Whatever its name is, and not without knowing it.
     let renamed = Path::new("/data/copy-of-it");

@@ -88,11 +88,22 @@ fn the_command_line_asks_a_server_or_reads_a_directory() {
         );
         let output = run(&["promql", expression, "--format", "csv", place[0], place[1]]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            text.starts_with("metric,time,value\n\"{room=\"\"kitchen\"\"}\","),
-            "{output:?}"
-        );
+        assert!(text.starts_with("room,time,value\nkitchen,"), "{output:?}");
         assert!(text.trim_end().ends_with(",21"), "{text}");
+        let output = run(&["promql", expression, place[0], place[1]]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(text.contains("| kitchen |"), "{output:?}");
+        let output = run(&["promql", expression, "--format", "json", place[0], place[1]]);
+        let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(answer["data"]["result"][0]["metric"]["room"], "kitchen");
+        for (format, magic) in [("parquet", b"PAR1"), ("arrow", b"\xff\xff\xff\xff")] {
+            let output = run(&["promql", expression, "--format", format, place[0], place[1]]);
+            assert!(output.stdout.starts_with(magic), "{output:?}");
+        }
+        let remarked = "rate(temperature[1m])";
+        let output = run(&["promql", remarked, place[0], place[1]]);
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains("PromQL info"), "{output:?}");
         let output = run(&["promql", "sum(", place[0], place[1]]);
         assert_eq!(output.status.code(), Some(1));
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -117,5 +128,5 @@ fn the_command_line_asks_a_server_or_reads_a_directory() {
         .find(|p| p.extension().is_some_and(|e| e == "wal"));
     let output = run(&["inspect", log.unwrap().to_str().unwrap()]);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("2 samples, 1 new series"), "{output:?}");
+    assert!(text.contains("1 new series, 2 samples"), "{output:?}");
 }

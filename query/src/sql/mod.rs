@@ -27,7 +27,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 
 pub use error::{Position, SqlError};
-pub use output::{Encoder, Format};
+pub use output::{Encoder, Format, encode, read_arrow_stream};
 
 use crate::tables::{MetricSchema, PublicSchema, Source};
 

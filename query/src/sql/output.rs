@@ -3,6 +3,7 @@
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
+use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -240,6 +241,34 @@ impl Encoder {
             }
         })
     }
+}
+
+/// All rows at once, for answers that are small or whole in memory anyway.
+///
+/// # Errors
+/// When the format cannot hold them.
+pub fn encode(
+    format: Format,
+    schema: SchemaRef,
+    batches: &[RecordBatch],
+) -> Result<Vec<u8>, ArrowError> {
+    let mut encoder = Encoder::new(format, schema)?;
+    let mut out = encoder.start()?;
+    for batch in batches {
+        out.append(&mut encoder.batch(batch)?);
+    }
+    out.append(&mut encoder.finish()?);
+    Ok(out)
+}
+
+/// Reads back what an encoder of [`Format::ArrowStream`] has written.
+///
+/// # Errors
+/// The bytes are no such stream.
+pub fn read_arrow_stream(bytes: &[u8]) -> Result<(SchemaRef, Vec<RecordBatch>), ArrowError> {
+    let reader = StreamReader::try_new(bytes, None)?;
+    let schema = reader.schema();
+    Ok((schema, reader.collect::<Result<_, _>>()?))
 }
 
 /// Types by the names that the SQL contract uses.

@@ -1,7 +1,10 @@
 //! `/api/v1/query`, `/query_range`, `/format_query`, `/parse_query`.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::datatypes::Schema;
+use arrow::error::ArrowError;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -9,7 +12,8 @@ use bytes::Bytes;
 use chronolith_query::promql::pretty::pretty;
 use chronolith_query::promql::result::{QueryResult, QueryStats, SampleValue, Series, Value};
 use chronolith_query::promql::{PromqlError, QueryOptions};
-use http::header;
+use chronolith_query::sql::{Format, encode};
+use http::{HeaderMap, header};
 
 use super::envelope::{TRUNCATED, push_remarks, success};
 use super::params::Params;
@@ -48,16 +52,25 @@ pub enum QueryTime {
 pub async fn instant(
     State(state): State<AppState>,
     caller: Caller,
+    headers: HeaderMap,
     params: Params,
 ) -> Result<Response, ApiError> {
     let time_ms = params.time_ms("time")?.unwrap_or_else(now_ms);
-    run(state, caller, &params, QueryTime::Instant { time_ms }).await
+    let time = QueryTime::Instant { time_ms };
+    run(state, caller, format_of(&headers), &params, time).await
+}
+
+/// The format that `Accept` names; JSON in Prometheus' envelope unless it is another.
+fn format_of(headers: &HeaderMap) -> Format {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
+    Format::from_accept(accept.unwrap_or_default())
 }
 
 /// `GET|POST /api/v1/query_range`
 pub async fn range(
     State(state): State<AppState>,
     caller: Caller,
+    headers: HeaderMap,
     params: Params,
 ) -> Result<Response, ApiError> {
     let start_ms = params.required_time_ms("start")?;
@@ -93,12 +106,13 @@ pub async fn range(
         end_ms,
         step_ms,
     };
-    run(state, caller, &params, time).await
+    run(state, caller, format_of(&headers), &params, time).await
 }
 
 async fn run(
     state: AppState,
     caller: Caller,
+    format: Format,
     params: &Params,
     time: QueryTime,
 ) -> Result<Response, ApiError> {
@@ -143,6 +157,21 @@ async fn run(
     observe(&state, &query, time, began.elapsed(), result.as_ref().err());
     let mut result = result?;
     result.stats.queued += queued;
+    if format != Format::Json {
+        if let Some(limit) = limit {
+            truncate(&mut result.value, limit);
+        }
+        let encode = move |_: &AppState| {
+            encoded(&result, &query, format).map_err(|error| {
+                ApiError::new(
+                    ErrorType::Execution,
+                    format!("cannot write the answer: {error}"),
+                )
+            })
+        };
+        let body = state.blocking(encode).await?;
+        return Ok(([(header::CONTENT_TYPE, format.content_type())], body).into_response());
+    }
     Ok(respond(result, &query, time, limit, stats.as_deref()))
 }
 
@@ -216,6 +245,33 @@ fn respond(
     let stream = futures::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>));
     (headers, Body::from_stream(stream)).into_response()
 }
+
+/// The answer as a table in a format of the SQL interface: one column a label, `time`, `value`. Warnings
+/// and infos are in the schema's metadata, as JSON lists, for the formats that have one.
+///
+/// # Errors
+/// The table exceeds what the format can hold.
+pub fn encoded(result: &QueryResult, query: &str, format: Format) -> Result<Vec<u8>, ArrowError> {
+    let batch = result.value.to_batch()?;
+    let mut metadata = batch.schema().metadata().clone();
+    let remarks = [
+        (WARNINGS, result.annotations.warnings(query)),
+        (INFOS, result.annotations.infos(query)),
+    ];
+    for (name, texts) in remarks {
+        if !texts.is_empty() {
+            metadata.insert(name.to_owned(), serde_json::json!(texts).to_string());
+        }
+    }
+    let schema = Schema::clone(&batch.schema()).with_metadata(metadata);
+    let batch = batch.with_schema(Arc::new(schema))?;
+    encode(format, batch.schema(), &[batch])
+}
+
+/// Names of the remarks in the envelope and in a schema's metadata.
+pub const WARNINGS: &str = "warnings";
+/// The same for infos.
+pub const INFOS: &str = "infos";
 
 /// The whole answer as one text.
 #[must_use]

@@ -8,7 +8,6 @@ mod progress;
 mod query;
 mod remote;
 pub mod serve;
-mod table;
 
 use std::path::PathBuf;
 

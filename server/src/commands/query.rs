@@ -2,18 +2,19 @@
 
 use std::io::Write as _;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail};
 use chronolith_engine::{RequestContext, Store, StoreOptions, TenantId};
 use chronolith_query::promql::features::Features;
 use chronolith_query::promql::{PromqlEngine, PromqlOptions, QueryOptions};
-use chronolith_query::sql::{Encoder, Format, SqlEngine, SqlEngineOptions};
+use chronolith_query::sql::{
+    Encoder, Format, SqlEngine, SqlEngineOptions, encode, read_arrow_stream,
+};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::remote;
-use super::table::Table;
 use crate::api::params::{parse_duration_ms, parse_time_ms};
-use crate::api::query::{QueryTime, answer_text};
+use crate::api::query::{INFOS, QueryTime, WARNINGS, answer_text, encoded};
 use crate::cli::QueryArgs;
 use crate::request::TENANT_HEADER;
 
@@ -43,36 +44,43 @@ fn time(args: &QueryArgs) -> anyhow::Result<QueryTime> {
     Ok(QueryTime::Instant { time_ms })
 }
 
-/// `chronolith promql EXPR`
+fn format(args: &QueryArgs) -> anyhow::Result<Format> {
+    Ok(match args.format.as_str() {
+        "table" => Format::Table,
+        "json" => Format::Json,
+        "csv" => Format::Csv,
+        "arrow" => Format::ArrowStream,
+        "parquet" => Format::Parquet,
+        other => bail!("--format {other}: expected table, json, csv, arrow or parquet"),
+    })
+}
+
+/// `chronolith promql EXPR`: JSON as the Prometheus API has it; in the other formats a table with one
+/// column a label, `time` and `value`.
 ///
 /// # Errors
 /// What kept the question from being answered.
 pub(super) fn promql(args: &QueryArgs) -> anyhow::Result<u8> {
-    let time = time(args)?;
+    let (time, format) = (time(args)?, format(args)?);
     let answer = match &args.url {
-        Some(url) => promql_remote(args, url, time)?,
-        None => promql_local(args, time)?,
+        Some(url) => promql_remote(args, url, time, format)?,
+        None => promql_local(args, time, format)?,
     };
     let mut out = std::io::stdout().lock();
-    match args.format.as_str() {
-        "json" => writeln!(out, "{answer}")?,
-        "csv" => out.write_all(rows(&answer)?.to_csv().as_bytes())?,
-        "table" => out.write_all(rows(&answer)?.to_text().as_bytes())?,
-        "arrow" | "parquet" => bail!(
-            "--format {}: for PromQL only table, json and csv are built yet",
-            args.format
-        ),
-        other => bail!("--format {other}: expected table, json or csv"),
-    }
-    for kind in ["warnings", "infos"] {
-        for remark in answer[kind].as_array().into_iter().flatten() {
-            eprintln!("{}", remark.as_str().unwrap_or_default());
-        }
+    out.write_all(&answer)?;
+    if format == Format::Json {
+        writeln!(out)?;
     }
     Ok(0)
 }
 
-fn promql_local(args: &QueryArgs, time: QueryTime) -> anyhow::Result<Value> {
+fn print_remarks(remarks: impl IntoIterator<Item = impl AsRef<str>>) {
+    for remark in remarks {
+        eprintln!("{}", remark.as_ref());
+    }
+}
+
+fn promql_local(args: &QueryArgs, time: QueryTime, format: Format) -> anyhow::Result<Vec<u8>> {
     let mut features = Features::default();
     for name in &args.enable_feature {
         if !features.enable(name) {
@@ -96,14 +104,28 @@ fn promql_local(args: &QueryArgs, time: QueryTime) -> anyhow::Result<Value> {
             step_ms,
         } => engine.range_blocking(&context, &query, (start_ms, end_ms, step_ms), &options)?,
     };
-    Ok(serde_json::from_str(&answer_text(
-        result,
-        &args.query,
-        time,
-    ))?)
+    print_remarks(result.annotations.warnings(&args.query));
+    print_remarks(result.annotations.infos(&args.query));
+    Ok(match format {
+        Format::Json => answer_text(result, &args.query, time).into_bytes(),
+        other => encoded(&result, &args.query, other)?,
+    })
 }
 
-fn promql_remote(args: &QueryArgs, url: &str, time: QueryTime) -> anyhow::Result<Value> {
+/// What to ask a server for: it draws no tables, those are made here of the rows.
+fn asked(format: Format) -> Format {
+    match format {
+        Format::Table => Format::ArrowStream,
+        other => other,
+    }
+}
+
+fn promql_remote(
+    args: &QueryArgs,
+    url: &str,
+    time: QueryTime,
+    format: Format,
+) -> anyhow::Result<Vec<u8>> {
     let seconds = |ms: i64| format!("{:.3}", ms as f64 / 1e3);
     let query = utf8_percent_encode(&args.query, NON_ALPHANUMERIC);
     let (path, form) = match time {
@@ -127,64 +149,40 @@ fn promql_remote(args: &QueryArgs, url: &str, time: QueryTime) -> anyhow::Result
     };
     let headers = [
         ("content-type", "application/x-www-form-urlencoded"),
+        ("accept", asked(format).content_type()),
         (TENANT_HEADER, args.tenant.as_str()),
     ];
     let runtime = super::serve::runtime()?;
     let answer = runtime.block_on(remote::post(url, path, &headers, form))?;
-    let body: Value = serde_json::from_slice(&answer.body)
-        .with_context(|| format!("{url} answered {} without JSON", answer.status))?;
     if answer.status != 200 {
+        let body: Value = serde_json::from_slice(&answer.body)
+            .with_context(|| format!("{url} answered {} without JSON", answer.status))?;
         bail!("{}", body["error"].as_str().unwrap_or("the server refused"));
     }
-    Ok(body)
-}
-
-/// An answer of the Prometheus API as rows: labels, time, value.
-fn rows(answer: &Value) -> anyhow::Result<Table> {
-    let data = &answer["data"];
-    let result = &data["result"];
-    let mut table = Table::new(&["metric", "time", "value"]);
-    let mut add = |metric: &str, point: &Value| {
-        let value = match &point[1] {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        table.push(vec![metric.to_owned(), point[0].to_string(), value]);
+    let texts = |list: &Value| -> Vec<String> {
+        let texts = list.as_array().into_iter().flatten();
+        texts
+            .filter_map(|t| t.as_str().map(str::to_owned))
+            .collect()
     };
-    match data["resultType"].as_str() {
-        Some("scalar" | "string") => add("", result),
-        Some("vector" | "matrix") => {
-            for series in result.as_array().into_iter().flatten() {
-                let metric = metric_text(&series["metric"]);
-                for single in ["value", "histogram"] {
-                    if !series[single].is_null() {
-                        add(&metric, &series[single]);
-                    }
-                }
-                for many in ["values", "histograms"] {
-                    for point in series[many].as_array().into_iter().flatten() {
-                        add(&metric, point);
-                    }
+    match format {
+        Format::Json => {
+            let body: Value = serde_json::from_slice(&answer.body)
+                .with_context(|| format!("{url} answered without JSON"))?;
+            [WARNINGS, INFOS].map(|name| print_remarks(texts(&body[name])));
+        }
+        Format::Table => {
+            let (schema, batches) = read_arrow_stream(&answer.body)?;
+            for name in [WARNINGS, INFOS] {
+                if let Some(list) = schema.metadata().get(name) {
+                    print_remarks(texts(&serde_json::from_str(list)?));
                 }
             }
+            return Ok(encode(Format::Table, schema, &batches)?);
         }
-        _ => return Err(anyhow!("unknown type of answer: {}", data["resultType"])),
+        _ => {}
     }
-    Ok(table)
-}
-
-/// `name{label="value"}`
-fn metric_text(metric: &Value) -> String {
-    let labels = metric.as_object().into_iter().flatten();
-    let shown: Vec<String> = labels
-        .filter(|(name, _)| *name != "__name__")
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    let name = metric["__name__"].as_str().unwrap_or_default();
-    if shown.is_empty() && !name.is_empty() {
-        return name.to_owned();
-    }
-    format!("{name}{{{}}}", shown.join(", "))
+    Ok(answer.body.to_vec())
 }
 
 /// `chronolith sql STATEMENT`
@@ -192,14 +190,7 @@ fn metric_text(metric: &Value) -> String {
 /// # Errors
 /// What kept the statement from being answered.
 pub(super) fn sql(args: &QueryArgs) -> anyhow::Result<u8> {
-    let format = match args.format.as_str() {
-        "table" => Format::Table,
-        "json" => Format::Json,
-        "csv" => Format::Csv,
-        "arrow" => Format::ArrowStream,
-        "parquet" => Format::Parquet,
-        other => bail!("--format {other}: expected table, json, csv, arrow or parquet"),
-    };
+    let format = format(args)?;
     let runtime = super::serve::runtime()?;
     match &args.url {
         Some(url) => runtime.block_on(sql_remote(args, url, format)),
@@ -224,14 +215,9 @@ async fn sql_local(args: &QueryArgs, format: Format) -> anyhow::Result<u8> {
 }
 
 async fn sql_remote(args: &QueryArgs, url: &str, format: Format) -> anyhow::Result<u8> {
-    // The table for people is drawn here; the server has no such format.
-    let asked = match format {
-        Format::Table => Format::Json,
-        other => other,
-    };
     let headers = [
         ("content-type", "application/json"),
-        ("accept", asked.content_type()),
+        ("accept", asked(format).content_type()),
         (TENANT_HEADER, args.tenant.as_str()),
     ];
     let body = serde_json::json!({ "query": args.query }).to_string();
@@ -241,48 +227,11 @@ async fn sql_remote(args: &QueryArgs, url: &str, format: Format) -> anyhow::Resu
         bail!("{}", body["error"].as_str().unwrap_or("the server refused"));
     }
     let mut out = std::io::stdout().lock();
-    if format != Format::Table {
+    if format == Format::Table {
+        let (schema, batches) = read_arrow_stream(&answer.body)?;
+        out.write_all(&encode(Format::Table, schema, &batches)?)?;
+    } else {
         out.write_all(&answer.body)?;
-        return Ok(0);
     }
-    let body: Value = serde_json::from_slice(&answer.body)?;
-    let columns: Vec<&str> = body["columns"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|c| c["name"].as_str())
-        .collect();
-    let mut table = Table::new(&columns);
-    for row in body["rows"].as_array().into_iter().flatten() {
-        let cells = row.as_array().into_iter().flatten();
-        let cells = cells.map(|cell| match cell {
-            Value::String(text) => text.clone(),
-            Value::Null => String::new(),
-            other => other.to_string(),
-        });
-        table.push(cells.collect());
-    }
-    out.write_all(table.to_text().as_bytes())?;
     Ok(0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn answers_become_rows() {
-        let answer = serde_json::json!({"data": {"resultType": "matrix", "result": [
-            {"metric": {"__name__": "up", "job": "x"}, "values": [[1.5, "1"], [2, "0"]]},
-        ]}});
-        assert_eq!(
-            rows(&answer).unwrap().to_csv(),
-            "metric,time,value\n\"up{job=\"\"x\"\"}\",1.5,1\n\"up{job=\"\"x\"\"}\",2,0\n"
-        );
-        let scalar = serde_json::json!({"data": {"resultType": "scalar", "result": [0, "3"]}});
-        assert_eq!(
-            rows(&scalar).unwrap().to_text(),
-            "metric  time  value\n        0     3\n"
-        );
-    }
 }
