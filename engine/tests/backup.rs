@@ -489,7 +489,7 @@ impl Scene {
     }
 
     /// The number of calls that `act` makes.
-    fn calls(&self, act: impl Fn(&Faulty)) -> u64 {
+    fn calls(&self, act: impl FnOnce(&Faulty)) -> u64 {
         let fs = Faulty::new(Arc::new(self.memory.snapshot()), |_| None);
         act(&fs);
         fs.calls()
@@ -505,7 +505,9 @@ fn a_crash_at_any_call_leaves_the_old_backup_or_the_new_one() {
         let opened = Store::open_on(Arc::new(fs.clone()), DIR, options());
         opened.and_then(|store| store.backup(BACKUP, &BackupOptions::default()))
     };
-    let calls = scene.calls(|fs| drop(act(fs).unwrap()));
+    let calls = scene.calls(|fs| {
+        act(fs).unwrap();
+    });
     let mut news = 0;
     for n in spread(calls) {
         let memory = scene.memory.snapshot();
@@ -577,7 +579,9 @@ fn a_crash_at_any_call_of_a_restore_is_continued() {
         let fs: SharedFileSystem = Arc::new(fs.clone());
         Store::restore_on(&fs, BACKUP, RESTORED, &all)
     };
-    let calls = scene.calls(|fs| drop(act(fs).unwrap()));
+    let calls = scene.calls(|fs| {
+        act(fs).unwrap();
+    });
     for n in spread(calls) {
         let memory = scene.memory.snapshot();
         let fs = Faulty::nth(Arc::new(memory.clone()), n, Fault::Dead);

@@ -70,8 +70,8 @@ fn write_metrics(store: &Store, context: &RequestContext, chapter: u32) {
     for stage in ["extract", "transform", "load"] {
         let set = labels(&[("__name__", "records_total"), ("stage", stage)]);
         let series = append.define(None, &set).unwrap();
-        for step in 0..40 {
-            let value = f64::from(chapter * 40 + step) * 17.0;
+        for step in 0..20 {
+            let value = f64::from(chapter * 20 + step) * 17.0;
             let time = TimestampNs(start + i64::from(step) * 15 * SECOND_NS);
             append.sample_with_start(series, time, TimestampNs(START_NS), value);
         }
@@ -83,7 +83,7 @@ fn write_metrics(store: &Store, context: &RequestContext, chapter: u32) {
             ("région", "zürich"),
         ]);
         let series = append.define(None, &set).unwrap();
-        for step in 0..40_u32 {
+        for step in 0..20_u32 {
             let time = TimestampNs(start + i64::from(step) * 15 * SECOND_NS + index as i64);
             // Decimals, fractions, special values: every encoding meets something of its own.
             let value = match (index, step % 13) {
@@ -122,9 +122,9 @@ fn write_histograms(append: &mut chronolith_engine::Append<'_>, start: i64, chap
     let series = append.define(None, &set).unwrap();
     let custom = labels(&[("__name__", "batch_rows"), ("stage", "load")]);
     let custom = append.define(None, &custom).unwrap();
-    for step in 0..12_u32 {
+    for step in 0..5_u32 {
         let time = TimestampNs(start + i64::from(step) * MINUTE_NS);
-        let grown = f64::from(chapter * 12 + step);
+        let grown = f64::from(chapter * 5 + step);
         let exponential = Histogram {
             counter_reset_hint: CounterResetHint::NotReset,
             schema: 3,
@@ -198,10 +198,10 @@ fn write_logs_and_spans(store: &Store, context: &RequestContext, chapter: u32) {
                 attributes: vec![("beta".into(), AttributeValue::Bool(false))],
             },
         });
-        for step in 0..20 {
+        for step in 0..10 {
             append.log(&stream, log_record(start + step * SECOND_NS, number, step));
         }
-        for step in 0..10 {
+        for step in 0..5 {
             append.span(&stream, span(start + step * SECOND_NS, number, step));
         }
     }
@@ -248,12 +248,12 @@ fn span(time: i64, chapter: i64, step: i64) -> Span {
         kind: SpanKind::from_u8((step % 6) as u8).unwrap(),
         time: TimestampNs(time),
         duration_ns: 1_000_000 * (step + 1),
-        status: if step == 7 {
+        status: if step == 3 {
             SpanStatus::Error
         } else {
             SpanStatus::Ok
         },
-        status_message: if step == 7 { "timeout" } else { "" }.into(),
+        status_message: if step == 3 { "timeout" } else { "" }.into(),
         attributes: vec![
             ("db.rows".into(), AttributeValue::Int(step)),
             ("cost".into(), AttributeValue::Float(0.001 * step as f64)),
@@ -298,7 +298,7 @@ fn delete_some(store: &Store, context: &RequestContext, chapter: u32) {
     };
     let name = Matcher::equal("__name__", "queue_depth");
     let instance = Matcher::equal("instance", "c");
-    let (from, to) = (start - 35 * MINUTE_NS, start + MINUTE_NS);
+    let (from, to) = (start - 38 * MINUTE_NS, start + MINUTE_NS);
     delete(Signal::Metrics, &[name, instance], from, to);
     let orders = [Matcher::equal("service", "orders")];
     delete(Signal::Logs, &orders, start, start + 2 * SECOND_NS);

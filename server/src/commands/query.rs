@@ -169,7 +169,9 @@ fn promql_remote(
         Format::Json => {
             let body: Value = serde_json::from_slice(&answer.body)
                 .with_context(|| format!("{url} answered without JSON"))?;
-            [WARNINGS, INFOS].map(|name| print_remarks(texts(&body[name])));
+            for name in [WARNINGS, INFOS] {
+                print_remarks(texts(&body[name]));
+            }
         }
         Format::Table => {
             let (schema, batches) = read_arrow_stream(&answer.body)?;
