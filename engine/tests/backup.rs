@@ -5,6 +5,8 @@
 
 #[path = "common/dump.rs"]
 mod dump;
+#[path = "common/little.rs"]
+mod little;
 #[path = "common/story.rs"]
 mod story;
 
@@ -13,14 +15,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use chronolith_engine::io::{Fault, Faulty, File as _, FileSystem, Memory, SharedFileSystem};
+use chronolith_engine::io::{Fault, Faulty, FileSystem, Memory, SharedFileSystem};
 use chronolith_engine::model::{Labels, SampleColumns, TimeRange, TimestampNs};
 use chronolith_engine::store::{
     BACKUP_FILE, BackupOptions, Pace, Progress, ReadBack, Step, UNFINISHED_FILE,
 };
 use chronolith_engine::{EngineError, Matcher, RequestContext, ScanRequest, Store, StoreOptions};
 use dump::dump;
-use story::{write_chapter, write_little};
+use little::write_little;
+use story::write_chapter;
 
 const DIR: &str = "/data";
 const BACKUP: &str = "/backup";

@@ -159,6 +159,10 @@ fn a_server_makes_backups_when_it_may() {
 }
 
 #[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "moves a whole directory aside, and nothing has to be durable"
+)]
 fn snapshots_are_stores_of_their_own() {
     let server = Server::start(&["--enable-admin-api"]);
     let (client, now) = (server.client(), write::now_ms());

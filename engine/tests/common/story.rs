@@ -23,7 +23,7 @@ pub(crate) fn tenant(name: &str) -> RequestContext {
     RequestContext::for_tenant(TenantId::new(name).unwrap())
 }
 
-fn labels(pairs: &[(&str, &str)]) -> Labels {
+pub(crate) fn labels(pairs: &[(&str, &str)]) -> Labels {
     Labels::from_pairs(pairs.iter().copied()).unwrap()
 }
 
@@ -38,29 +38,7 @@ pub(crate) fn write_chapter(store: &Store, chapter: u32) {
     }
 }
 
-/// A row of each signal, a document and a deletion: for tests that write the same a thousand times.
-pub(crate) fn write_little(store: &Store, chapter: u32) {
-    let context = tenant("default");
-    let start = chapter_start(chapter);
-    let mut append = store.begin(&context).unwrap();
-    let set = labels(&[("__name__", "little"), ("chapter", &chapter.to_string())]);
-    let series = append.define(None, &set).unwrap();
-    for step in 0..3 {
-        append.sample(series, TimestampNs(start + step), step as f64);
-    }
-    let stream = Arc::new(Stream::from_labels(labels(&[("service", "orders")])));
-    append.log(&stream, log_record(start, i64::from(chapter), 1));
-    append.span(&stream, span(start, i64::from(chapter), 1));
-    append.commit().unwrap();
-    write_state(store, &context, chapter);
-    let range = TimeRange::new(start + 1, start + 1);
-    let name = Matcher::equal("__name__", "little");
-    store
-        .delete(&context, Signal::Metrics, &[name], range)
-        .unwrap();
-}
-
-fn chapter_start(chapter: u32) -> i64 {
+pub(crate) fn chapter_start(chapter: u32) -> i64 {
     START_NS + i64::from(chapter) * CHAPTER_NS
 }
 
@@ -208,7 +186,7 @@ fn write_logs_and_spans(store: &Store, context: &RequestContext, chapter: u32) {
     append.commit().unwrap();
 }
 
-fn log_record(time: i64, chapter: i64, step: i64) -> LogRecord {
+pub(crate) fn log_record(time: i64, chapter: i64, step: i64) -> LogRecord {
     let structured = AttributeValue::Map(vec![
         ("rows".into(), AttributeValue::Int(step * 100)),
         ("share".into(), AttributeValue::Float(step as f64 / 7.0)),
@@ -239,7 +217,7 @@ fn log_record(time: i64, chapter: i64, step: i64) -> LogRecord {
     }
 }
 
-fn span(time: i64, chapter: i64, step: i64) -> Span {
+pub(crate) fn span(time: i64, chapter: i64, step: i64) -> Span {
     Span {
         trace_id: TraceId([chapter as u8 + 1; 16]),
         span_id: SpanId([step as u8 + 1; 8]),
@@ -271,7 +249,7 @@ fn span(time: i64, chapter: i64, step: i64) -> Span {
     }
 }
 
-fn write_state(store: &Store, context: &RequestContext, chapter: u32) {
+pub(crate) fn write_state(store: &Store, context: &RequestContext, chapter: u32) {
     let text = format!("{{\"chapter\": {chapter}}}");
     let put = |collection: &str, key: &str| {
         store
