@@ -87,7 +87,7 @@ fn a_store_in_use_is_backed_up_beside_the_server_and_restored() {
     // A backup can be asked, and is not to be written to.
     let asked = ["promql", "count_over_time(later[1h])", "--format", "csv"];
     let text = succeeded(&run(&[&asked[..], &["--data-dir", &backup]].concat()));
-    assert!(text.trim_end().ends_with(",50"), "{text}");
+    assert!(text.trim_end().ends_with(",50.0"), "{text}");
     let text = failed(&run(&[
         "serve",
         "--data-dir",
@@ -182,7 +182,9 @@ fn snapshots_are_stores_of_their_own() {
     let whole = take("", "POST");
     let answer = post(&client, "/api/v1/admin/tsdb/snapshot?skip_head=perhaps");
     assert_eq!(answer.status, 400, "{}", answer.text());
-    let data = server.dir().path().join("data");
+    // Kept: the snapshots lie in it.
+    let server_dir = server.dir();
+    let data = server_dir.path().join("data");
     server.kill();
     for (name, in_the_log) in [(whole, "50"), (without_head, "none")] {
         let snapshot = data.join("snapshots").join(&name);

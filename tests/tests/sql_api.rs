@@ -89,7 +89,7 @@ fn the_command_line_asks_a_server_or_reads_a_directory() {
         let output = run(&["promql", expression, "--format", "csv", place[0], place[1]]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(text.starts_with("room,time,value\nkitchen,"), "{output:?}");
-        assert!(text.trim_end().ends_with(",21"), "{text}");
+        assert!(text.trim_end().ends_with(",21.0"), "{text}");
         let output = run(&["promql", expression, place[0], place[1]]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(text.contains("| kitchen |"), "{output:?}");
