@@ -3,11 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use regex_syntax::hir::{Hir, HirKind};
 use serde::{Deserialize, Serialize};
 
+use super::compiled_regex::CompiledRegex;
 use crate::error::EngineError;
-use crate::limits;
 use crate::model::Labels;
 
 /// How a matcher compares.
@@ -45,15 +44,6 @@ pub struct Matcher {
     regex: Option<Arc<CompiledRegex>>,
 }
 
-/// A regex and what can be known of it without running it.
-struct CompiledRegex {
-    regex: regex::Regex,
-    /// All strings it can match, if they are few: `a|b|c`.
-    literals: Option<Vec<String>>,
-    /// What every match starts with; may be empty.
-    prefix: String,
-}
-
 impl Matcher {
     /// Makes a matcher; regexes are anchored at both ends, and `.` matches newlines, as in
     /// Prometheus.
@@ -63,7 +53,7 @@ impl Matcher {
     pub fn new(name: &str, op: MatchOp, value: &str) -> Result<Self, EngineError> {
         let regex = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
-            MatchOp::Regex | MatchOp::NotRegex => Some(Arc::new(CompiledRegex::new(value)?)),
+            MatchOp::Regex | MatchOp::NotRegex => Some(CompiledRegex::of(value)?),
         };
         Ok(Self {
             name: Arc::from(name),
@@ -136,7 +126,7 @@ impl Matcher {
         match self.op {
             MatchOp::Equal => Some(vec![&self.value]),
             MatchOp::Regex => {
-                let literals = self.regex.as_ref()?.literals.as_ref()?;
+                let literals = self.regex.as_ref()?.literals()?;
                 Some(literals.iter().map(String::as_str).collect())
             }
             MatchOp::NotEqual | MatchOp::NotRegex => None,
@@ -147,7 +137,7 @@ impl Matcher {
     #[must_use]
     pub fn literal_prefix(&self) -> &str {
         match (self.op, &self.regex) {
-            (MatchOp::Regex, Some(regex)) => &regex.prefix,
+            (MatchOp::Regex, Some(regex)) => regex.prefix(),
             _ => "",
         }
     }
@@ -189,122 +179,6 @@ impl<'de> Deserialize<'de> for Matcher {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (name, op, value) = <(String, MatchOp, String)>::deserialize(deserializer)?;
         Self::new(&name, op, &value).map_err(serde::de::Error::custom)
-    }
-}
-
-impl CompiledRegex {
-    fn new(pattern: &str) -> Result<Self, EngineError> {
-        let refuse =
-            |reason: String| EngineError::InvalidArgument(format!("regex {pattern:?}: {reason}"));
-        if pattern.len() > limits::REGEX_PATTERN_BYTES_MAX {
-            return Err(EngineError::InvalidArgument(format!(
-                "regex of {} bytes, at most {} are allowed",
-                pattern.len(),
-                limits::REGEX_PATTERN_BYTES_MAX
-            )));
-        }
-        let hir = regex_syntax::ParserBuilder::new()
-            .dot_matches_new_line(true)
-            .nest_limit(limits::REGEX_NESTING_MAX)
-            .build()
-            .parse(pattern)
-            .map_err(|e| refuse(one_line(&e.to_string())))?;
-        let regex = regex::RegexBuilder::new(&format!("^(?s:{pattern})$"))
-            .size_limit(limits::REGEX_COMPILED_BYTES_MAX)
-            .dfa_size_limit(limits::REGEX_COMPILED_BYTES_MAX)
-            .nest_limit(limits::REGEX_NESTING_MAX + 2)
-            .build()
-            .map_err(|e| refuse(one_line(&e.to_string())))?;
-        let literals = literal_set(&hir).filter(|l| l.len() <= limits::REGEX_LITERALS_MAX);
-        Ok(Self {
-            regex,
-            literals,
-            prefix: literal_prefix(&hir),
-        })
-    }
-
-    fn is_match(&self, value: &str) -> bool {
-        match &self.literals {
-            Some(literals) if literals.len() <= 4 => literals.iter().any(|l| l == value),
-            _ => value.starts_with(&self.prefix) && self.regex.is_match(value),
-        }
-    }
-}
-
-/// The parser draws the pattern with a caret below; the last line holds the reason.
-fn one_line(text: &str) -> String {
-    let last = text.lines().last().unwrap_or(text);
-    last.trim_start_matches("error: ").to_owned()
-}
-
-/// All strings a pattern can match, when it is made of literals, groups and alternations alone.
-fn literal_set(hir: &Hir) -> Option<Vec<String>> {
-    match hir.kind() {
-        HirKind::Empty => Some(vec![String::new()]),
-        HirKind::Literal(literal) => Some(vec![String::from_utf8(literal.0.to_vec()).ok()?]),
-        HirKind::Capture(capture) => literal_set(&capture.sub),
-        HirKind::Class(regex_syntax::hir::Class::Unicode(class)) => {
-            let count: u32 = class
-                .iter()
-                .map(|r| r.end() as u32 - r.start() as u32 + 1)
-                .sum();
-            if count > 16 {
-                return None;
-            }
-            Some(
-                class
-                    .iter()
-                    .flat_map(|r| (r.start()..=r.end()).map(String::from))
-                    .collect(),
-            )
-        }
-        HirKind::Alternation(parts) => {
-            let mut all = Vec::new();
-            for part in parts {
-                all.extend(literal_set(part)?);
-                if all.len() > limits::REGEX_LITERALS_MAX {
-                    return None;
-                }
-            }
-            Some(all)
-        }
-        HirKind::Concat(parts) => {
-            let mut all = vec![String::new()];
-            for part in parts {
-                let tails = literal_set(part)?;
-                if all.len() * tails.len() > limits::REGEX_LITERALS_MAX {
-                    return None;
-                }
-                all = all
-                    .iter()
-                    .flat_map(|a| tails.iter().map(move |t| format!("{a}{t}")))
-                    .collect();
-            }
-            Some(all)
-        }
-        _ => None,
-    }
-}
-
-/// What every match starts with.
-fn literal_prefix(hir: &Hir) -> String {
-    match hir.kind() {
-        HirKind::Literal(literal) => String::from_utf8(literal.0.to_vec()).unwrap_or_default(),
-        HirKind::Capture(capture) => literal_prefix(&capture.sub),
-        HirKind::Concat(parts) => {
-            let mut prefix = String::new();
-            for part in parts {
-                match part.kind() {
-                    HirKind::Literal(_) => prefix.push_str(&literal_prefix(part)),
-                    _ => {
-                        prefix.push_str(&literal_prefix(part));
-                        break;
-                    }
-                }
-            }
-            prefix
-        }
-        _ => String::new(),
     }
 }
 

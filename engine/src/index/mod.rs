@@ -1,6 +1,7 @@
 //! Finding series and rows: matchers, postings, words, Bloom filters.
 
 pub mod bloom;
+mod compiled_regex;
 mod matcher;
 pub mod postings;
 pub mod tokens;

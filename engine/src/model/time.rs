@@ -35,6 +35,7 @@ impl TimestampNs {
     }
 
     /// Milliseconds, rounded towards the past.
+    #[inline]
     #[must_use]
     pub fn to_millis(self) -> i64 {
         self.0.div_euclid(NANOS_PER_MILLI)
