@@ -77,13 +77,14 @@ impl<'a> Append<'a> {
     /// Finds or makes the series of a label set and remembers `key` for it.
     ///
     /// # Errors
-    /// [`EngineError::LimitExceeded`] at the tenant's series limit, naming the label that explodes;
-    /// [`EngineError::InvalidArgument`] for label sets beyond [`crate::limits`].
+    /// [`EngineError::LimitExceeded`] for a new series beyond the tenant's limits, naming the limit and
+    /// the label that explodes (series that were defined before are not affected, and the session
+    /// goes on); [`EngineError::InvalidArgument`] for label sets beyond [`crate::limits`].
     pub fn define(&mut self, key: Option<RawSeriesKey>, labels: &Labels) -> Result<SeriesRef> {
         let inner = &self.store.inner;
         let admit = || {
             check_labels(labels)?;
-            inner.check_series_limit(&self.tenant)
+            self.tenant.admit(labels)
         };
         let owner = self.tenant.owner();
         let series = inner.table.find_or_insert(owner, labels, admit)?;
@@ -198,6 +199,11 @@ impl<'a> Append<'a> {
         receiver
             .recv()
             .unwrap_or_else(|_| Err(EngineError::Unavailable("the store was closed".into())))
+    }
+
+    /// The store, the record so far and what keeps its series.
+    pub(crate) fn into_parts(self) -> (&'a Store, Record, Arc<()>) {
+        (self.store, self.record, self.token)
     }
 
     /// The same without blocking: `done` is called from a thread of the engine, which applies nothing

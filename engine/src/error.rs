@@ -56,6 +56,14 @@ pub enum EngineError {
         /// The version that is there; 0 for "not there".
         actual: u64,
     },
+    /// A read as of a moment that the store does not know any more.
+    #[error("cannot read as of {moment}: the store keeps what was overwritten since {since}")]
+    AsOfTooOld {
+        /// The moment asked for, nanoseconds since the epoch.
+        moment: i64,
+        /// The earliest moment that can be read.
+        since: i64,
+    },
     /// The request was cancelled.
     #[error("request cancelled")]
     Cancelled,

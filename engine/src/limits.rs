@@ -16,6 +16,8 @@ pub const LABEL_NAME_BYTES_MAX: usize = 4 << 10;
 pub const LABEL_VALUE_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a series' label set, encoded.
 pub const LABEL_SET_BYTES_MAX: usize = 256 << 10;
+/// Bytes of a derivation's name.
+pub const DERIVATION_BYTES_MAX: usize = 1 << 10;
 /// Bytes of a state document's collection and of its key.
 pub const STATE_NAME_BYTES_MAX: usize = 4 << 10;
 /// Bytes of a state document.

@@ -16,6 +16,7 @@
 
 use std::collections::HashSet;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::codec::varint::{write_i64, write_u64};
 use crate::context::TenantId;
@@ -30,7 +31,7 @@ use crate::wal::cursor::{Cursor, Malformed, write_text};
 use crate::wal::record::{read_matchers, write_matchers};
 
 /// Version of the manifest's content.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Name of the current manifest in a store's directory.
 pub const MANIFEST_FILE: &str = "MANIFEST";
 /// Name of the version before it.
@@ -71,6 +72,10 @@ pub struct Tombstone {
     pub generation: Generation,
     /// It hides rows that arrived in records of the log with a lower sequence number.
     pub sequence: u64,
+    /// It hides rows of this derivation only: a range of derived rows was replaced.
+    pub derivation: Option<Arc<str>>,
+    /// When it arrived.
+    pub arrival: TimestampNs,
 }
 
 /// A file of the store that the manifest refers to.
@@ -131,6 +136,8 @@ pub struct Manifest {
     pub series_id_next: u64,
     /// The state documents as of the log's beginning; `None` when there are none.
     pub state: Option<FileReference>,
+    /// Since when overwritten rows are kept; `None` when they are not.
+    pub as_of_since: Option<TimestampNs>,
     /// The live segments.
     pub segments: Vec<SegmentEntry>,
     /// Deletions that segments have not absorbed yet.
@@ -147,6 +154,7 @@ impl Default for Manifest {
             tombstone_id_next: 1,
             series_id_next: 1,
             state: None,
+            as_of_since: None,
             segments: Vec::new(),
             tombstones: Vec::new(),
         }
@@ -258,6 +266,10 @@ impl Manifest {
             write_u64(&mut out, state.length);
             out.extend_from_slice(&state.checksum.to_le_bytes());
         }
+        out.push(u8::from(self.as_of_since.is_some()));
+        if let Some(since) = self.as_of_since {
+            write_i64(&mut out, since.0);
+        }
         write_u64(&mut out, self.segments.len() as u64);
         for entry in &self.segments {
             write_segment(&mut out, entry);
@@ -274,7 +286,7 @@ impl Manifest {
     /// # Errors
     /// [`EngineError::Corruption`] naming `path` and the offset of what is wrong.
     pub fn decode(path: &Path, bytes: &[u8]) -> Result<Self> {
-        sealed::read(KIND, path, bytes, |cursor| {
+        sealed::read(KIND, path, bytes, |version, cursor| {
             let manifest = Self {
                 generation: Generation(cursor.varint()?),
                 log: LogStart {
@@ -293,8 +305,12 @@ impl Manifest {
                     }),
                     _ => return Err(cursor.malformed("unknown kind of state reference")),
                 },
-                segments: read_all(cursor, read_segment)?,
-                tombstones: read_all(cursor, read_tombstone)?,
+                as_of_since: match version {
+                    1 => None,
+                    _ => read_as_of_since(cursor)?,
+                },
+                segments: read_all(cursor, |cursor| read_segment(version, cursor))?,
+                tombstones: read_all(cursor, |cursor| read_tombstone(version, cursor))?,
             };
             Ok(manifest)
         })
@@ -339,6 +355,14 @@ fn read_signal(cursor: &mut Cursor<'_>) -> Result<Signal, Malformed> {
     Signal::from_u8(number).ok_or_else(|| cursor.malformed("unknown signal"))
 }
 
+fn read_as_of_since(cursor: &mut Cursor<'_>) -> Result<Option<TimestampNs>, Malformed> {
+    match cursor.u8()? {
+        0 => Ok(None),
+        1 => Ok(Some(TimestampNs(cursor.zigzag()?))),
+        _ => Err(cursor.malformed("unknown kind of time")),
+    }
+}
+
 /// Reads a count and that many items.
 fn read_all<T>(
     cursor: &mut Cursor<'_>,
@@ -374,9 +398,10 @@ fn write_segment(out: &mut Vec<u8>, entry: &SegmentEntry) {
     write_u64(out, meta.series_count);
     write_u64(out, meta.row_count);
     write_u64(out, meta.chunk_count);
+    write_u64(out, meta.superseded_count);
 }
 
-fn read_segment(cursor: &mut Cursor<'_>) -> Result<SegmentEntry, Malformed> {
+fn read_segment(version: u32, cursor: &mut Cursor<'_>) -> Result<SegmentEntry, Malformed> {
     let id = SegmentId(cursor.varint()?);
     let identity = FileIdentity {
         length: cursor.varint()?,
@@ -402,6 +427,10 @@ fn read_segment(cursor: &mut Cursor<'_>) -> Result<SegmentEntry, Malformed> {
         series_count: cursor.varint()?,
         row_count: cursor.varint()?,
         chunk_count: cursor.varint()?,
+        superseded_count: match version {
+            1 => 0,
+            _ => cursor.varint()?,
+        },
     };
     Ok(SegmentEntry { id, identity, meta })
 }
@@ -414,10 +443,15 @@ fn write_tombstone(out: &mut Vec<u8>, tombstone: &Tombstone) {
     write_u64(out, tombstone.generation.0);
     write_u64(out, tombstone.sequence);
     write_matchers(out, &tombstone.matchers);
+    out.push(u8::from(tombstone.derivation.is_some()));
+    if let Some(derivation) = &tombstone.derivation {
+        write_text(out, derivation);
+    }
+    write_i64(out, tombstone.arrival.0);
 }
 
-fn read_tombstone(cursor: &mut Cursor<'_>) -> Result<Tombstone, Malformed> {
-    Ok(Tombstone {
+fn read_tombstone(version: u32, cursor: &mut Cursor<'_>) -> Result<Tombstone, Malformed> {
+    let mut tombstone = Tombstone {
         id: cursor.varint()?,
         tenant: read_tenant(cursor)?,
         signal: read_signal(cursor)?,
@@ -425,7 +459,18 @@ fn read_tombstone(cursor: &mut Cursor<'_>) -> Result<Tombstone, Malformed> {
         generation: Generation(cursor.varint()?),
         sequence: cursor.varint()?,
         matchers: read_matchers(cursor)?,
-    })
+        derivation: None,
+        arrival: TimestampNs(0),
+    };
+    if version > 1 {
+        tombstone.derivation = match cursor.u8()? {
+            0 => None,
+            1 => Some(Arc::from(cursor.text()?)),
+            _ => return Err(cursor.malformed("unknown kind of derivation")),
+        };
+        tombstone.arrival = TimestampNs(cursor.zigzag()?);
+    }
+    Ok(tombstone)
 }
 
 #[cfg(test)]
@@ -434,7 +479,6 @@ mod tests {
     use crate::index::MatchOp;
     use crate::io::{Fault, Faulty, Memory};
     use std::path::PathBuf;
-    use std::sync::Arc;
 
     fn manifest(generation: u64) -> Manifest {
         let meta = |signal, derivation: Option<&str>| SegmentMeta {
@@ -451,6 +495,7 @@ mod tests {
             series_count: 3,
             row_count: 1 << 40,
             chunk_count: 9,
+            superseded_count: 5,
         };
         let entry = |id, signal, derivation| SegmentEntry {
             id: SegmentId(id),
@@ -470,6 +515,7 @@ mod tests {
             tombstone_id_next: 2,
             series_id_next: 1000,
             state: Some(FileReference::of("000000000009.state".into(), b"abc")),
+            as_of_since: Some(TimestampNs(-77)),
             segments: vec![
                 entry(10, Signal::Metrics, None),
                 entry(11, Signal::Spans, Some("rule/1")),
@@ -482,6 +528,8 @@ mod tests {
                 range: TimeRange::new(1, 2),
                 generation: Generation(5),
                 sequence: 70,
+                derivation: Some(Arc::from("rule/1")),
+                arrival: TimestampNs(-9),
             }],
         }
     }

@@ -1,9 +1,12 @@
 //! How a store is opened: every setting with its unit, its default and what it trades.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::context::TenantId;
+use crate::limits;
 use crate::model::TimestampNs;
 
 /// Where the store takes the time from: arrival times, ages of the head, retention.
@@ -53,6 +56,38 @@ pub enum SyncMode {
     Off,
 }
 
+/// What one tenant may have. What exceeds a limit of series or labels is refused when a *new* series
+/// is defined; samples of series that are known are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TenantLimits {
+    /// Rows older than this are dropped; `None` keeps all.
+    pub retention: Option<Duration>,
+    /// Bytes of the tenant's segments above which its oldest days are dropped; 0 for no limit.
+    pub retention_bytes: u64,
+    /// Active series; 0 for no limit.
+    pub series_max: u64,
+    /// Labels of a series, the metric name among them.
+    pub labels_per_series_max: usize,
+    /// Bytes of a label's name.
+    pub label_name_bytes_max: usize,
+    /// Bytes of a label's value.
+    pub label_value_bytes_max: usize,
+}
+
+impl Default for TenantLimits {
+    /// Everything that the engine can hold (see [`crate::limits`]), for ever.
+    fn default() -> Self {
+        Self {
+            retention: None,
+            retention_bytes: 0,
+            series_max: 0,
+            labels_per_series_max: limits::LABELS_PER_SERIES_MAX,
+            label_name_bytes_max: limits::LABEL_NAME_BYTES_MAX,
+            label_value_bytes_max: limits::LABEL_VALUE_BYTES_MAX,
+        }
+    }
+}
+
 /// Settings of a store.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -79,8 +114,15 @@ pub struct StoreOptions {
     pub seal_log_bytes: u64,
     /// Rows older than this are dropped; `None` keeps all. Default: `None`.
     pub retention: Option<Duration>,
-    /// Bytes of segments above which the oldest days are dropped; 0 for no limit. Default: 0.
+    /// Bytes of all tenants' segments above which the oldest days are dropped; 0 for no limit.
+    /// Default: 0.
     pub retention_bytes: u64,
+    /// Limits of single tenants. Those that are not named have `series_per_tenant_max`, `retention`
+    /// and otherwise the defaults of [`TenantLimits`]; see also [`crate::Store::set_tenant_limits`].
+    pub tenant_limits: BTreeMap<TenantId, TenantLimits>,
+    /// How far back reads as of an earlier moment go ([`crate::Store::pin_as_of`]): rows that
+    /// were overwritten or replaced are kept so long. Zero keeps none. Default: zero.
+    pub as_of_retention: Duration,
     /// Exemplars held between two seals, of all tenants; more are dropped. Default: 100,000.
     pub exemplars_max: usize,
     /// Whether threads seal and compact in the background. Off, only `flush` and `compact` do.
@@ -103,9 +145,27 @@ impl Default for StoreOptions {
             seal_log_bytes: 512 << 20,
             retention: None,
             retention_bytes: 0,
+            tenant_limits: BTreeMap::new(),
+            as_of_retention: Duration::ZERO,
             exemplars_max: 100_000,
             background: true,
             clock: Clock::system(),
         }
+    }
+}
+
+impl StoreOptions {
+    /// What a tenant may have.
+    #[must_use]
+    pub fn limits_of(&self, tenant: &TenantId) -> TenantLimits {
+        let shared = || TenantLimits {
+            retention: self.retention,
+            series_max: self.series_per_tenant_max,
+            ..TenantLimits::default()
+        };
+        self.tenant_limits
+            .get(tenant)
+            .cloned()
+            .unwrap_or_else(shared)
     }
 }

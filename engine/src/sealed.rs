@@ -14,7 +14,7 @@ pub(crate) const HEADER_BYTES: usize = 32;
 pub(crate) struct Kind {
     /// First bytes of the file.
     pub(crate) magic: [u8; 8],
-    /// Version of the content.
+    /// Version of the content that is written; every version from 1 on is read.
     pub(crate) version: u32,
 }
 
@@ -41,11 +41,11 @@ pub(crate) fn encode(kind: Kind, content: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Checks everything and returns the content.
+/// Checks everything and returns the version and the content.
 ///
 /// # Errors
 /// [`EngineError::Corruption`] naming `path` and the offset of the first thing that is wrong.
-pub(crate) fn decode<'a>(kind: Kind, path: &Path, bytes: &'a [u8]) -> Result<&'a [u8]> {
+pub(crate) fn decode<'a>(kind: Kind, path: &Path, bytes: &'a [u8]) -> Result<(u32, &'a [u8])> {
     let Some((header, content)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         let found = format!("{} bytes", bytes.len());
         return Err(corruption(
@@ -78,9 +78,9 @@ pub(crate) fn decode<'a>(kind: Kind, path: &Path, bytes: &'a [u8]) -> Result<&'a
             found,
         );
     }
-    if word(8) != kind.version || word(12) != 0 {
+    if !(1..=kind.version).contains(&word(8)) || word(12) != 0 {
         let found = format!("version {}", word(8));
-        return wrong(8, format!("version {}", kind.version), found);
+        return wrong(8, format!("a version from 1 to {}", kind.version), found);
     }
     let length = u64::from(word(16)) | u64::from(word(20)) << 32;
     if length != content.len() as u64 {
@@ -95,10 +95,10 @@ pub(crate) fn decode<'a>(kind: Kind, path: &Path, bytes: &'a [u8]) -> Result<&'a
             format!("{content_crc:08x}"),
         );
     }
-    Ok(content)
+    Ok((word(8), content))
 }
 
-/// Reads the content with `read`, which must use all of it.
+/// Reads the content with `read`, which is told the version and must use all of it.
 ///
 /// # Errors
 /// As [`decode`], and where `read` stops making sense of it.
@@ -106,10 +106,11 @@ pub(crate) fn read<T>(
     kind: Kind,
     path: &Path,
     bytes: &[u8],
-    read: impl FnOnce(&mut Cursor<'_>) -> Result<T, Malformed>,
+    read: impl FnOnce(u32, &mut Cursor<'_>) -> Result<T, Malformed>,
 ) -> Result<T> {
-    let mut cursor = Cursor::new(decode(kind, path, bytes)?);
-    read(&mut cursor)
+    let (version, content) = decode(kind, path, bytes)?;
+    let mut cursor = Cursor::new(content);
+    read(version, &mut cursor)
         .and_then(|value| cursor.finish().map(|()| value))
         .map_err(|error| {
             corruption(

@@ -345,7 +345,7 @@ impl StateStore {
     /// # Errors
     /// [`EngineError::Corruption`] naming `path` and the offset of what is wrong.
     pub fn from_snapshot(path: &Path, bytes: &[u8]) -> Result<Self> {
-        sealed::read(KIND, path, bytes, |cursor| {
+        sealed::read(KIND, path, bytes, |_version, cursor| {
             let mut documents = Documents {
                 version_last: cursor.varint()?,
                 ..Documents::default()

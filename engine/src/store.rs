@@ -12,6 +12,7 @@ mod open;
 mod read_only;
 pub(crate) mod row_kind;
 pub(crate) mod segments;
+pub(crate) mod snapshot;
 mod stats;
 mod swap;
 mod verify;
@@ -22,14 +23,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::append::{Append, RawSeriesKey};
+use crate::append::{Append, Committed, RawSeriesKey};
 use crate::compaction::plan::Eagerness;
 use crate::context::{RequestContext, TenantId};
+use crate::derive::{Derivation, Derive, check_in_range};
 use crate::error::Result;
 use crate::index::Matcher;
 use crate::io::{Disk, Memory, SharedFileSystem};
-use crate::model::{Exemplar, Generation, Labels, Metadata, Signal, TimeRange};
-use crate::options::{StoreOptions, SyncMode};
+use crate::model::{
+    Exemplar, Generation, Labels, Metadata, SampleColumns, Signal, TimeRange, TimestampNs,
+};
+use crate::options::{StoreOptions, SyncMode, TenantLimits};
 use crate::scan::{LogScan, MetricScan, ScanRequest, SpanScan, listing};
 use crate::state::StateDocument;
 use engine::Engine;
@@ -38,6 +42,7 @@ pub use backup::{
     BACKUP_FILE, BackupOptions, BackupReport, OnProgress, Pace, Progress, ReadBack, Step,
     UNFINISHED_FILE,
 };
+pub use snapshot::Snapshot;
 pub use stats::{CardinalityStats, SegmentInfo, StoreStats};
 pub use verify::{Finding, VerifySummary, verify_dir};
 
@@ -138,6 +143,61 @@ impl Store {
         self.inner.table.raw_key(bytes)
     }
 
+    /// Begins one run of a computation: its rows, and what they replace, are stored together or not at
+    /// all.
+    ///
+    /// # Errors
+    /// As [`Store::begin`].
+    pub fn derive(&self, context: &RequestContext, derivation: &Derivation) -> Result<Derive<'_>> {
+        Derive::new(self, context, derivation)
+    }
+
+    /// Replaces, as one commit, what a derivation wrote to matching series in a range by `rows`, which
+    /// must lie in it. Points that are not among them are gone. Reads see all of it or nothing.
+    ///
+    /// # Errors
+    /// [`crate::EngineError::InvalidArgument`] for rows outside of the range;
+    /// [`crate::EngineError::LimitExceeded`] for new series beyond the tenant's limits; as
+    /// [`Append::commit`].
+    pub fn replace_range(
+        &self,
+        context: &RequestContext,
+        derivation: &Derivation,
+        matchers: &[Matcher],
+        range: TimeRange,
+        rows: &[(Labels, SampleColumns)],
+    ) -> Result<Committed> {
+        check_in_range(rows, range)?;
+        let mut derive = self.derive(context, derivation)?;
+        derive.replace(matchers, range);
+        for (labels, columns) in rows {
+            let series = derive.define(labels)?;
+            derive.columns(series, columns);
+        }
+        derive.commit()
+    }
+
+    /// Pins the present: scans and listings of the snapshot agree with each other, whatever happens
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// A context that was cancelled or has timed out.
+    pub fn pin(&self, context: &RequestContext) -> Result<Snapshot> {
+        Snapshot::new(&self.inner, context, None)
+    }
+
+    /// The metrics as they were at an earlier moment, by the time of arrival: without what came later,
+    /// with what was overwritten or replaced since. What was deleted since is gone from there too.
+    ///
+    /// A row that arrived within a minute of its own time counts as arrived at that time.
+    ///
+    /// # Errors
+    /// [`crate::EngineError::AsOfTooOld`] beyond [`StoreOptions::as_of_retention`] or before the store
+    /// was first opened with one.
+    pub fn pin_as_of(&self, context: &RequestContext, moment: TimestampNs) -> Result<Snapshot> {
+        Snapshot::new(&self.inner, context, Some(moment))
+    }
+
     /// Selects metric series and pins what they are read from.
     ///
     /// # Errors
@@ -147,7 +207,9 @@ impl Store {
         context: &RequestContext,
         request: &ScanRequest,
     ) -> Result<MetricScan> {
-        MetricScan::new(&self.inner, context, request)
+        context.check()?;
+        self.inner.check_generation(request.generation)?;
+        MetricScan::new(&self.inner, context, request, self.inner.read_now())
     }
 
     /// Log records in batches, ordered by (stream, time).
@@ -155,7 +217,9 @@ impl Store {
     /// # Errors
     /// As [`Store::scan_metrics`].
     pub fn scan_logs(&self, context: &RequestContext, request: &ScanRequest) -> Result<LogScan> {
-        LogScan::new(&self.inner, context, request)
+        context.check()?;
+        self.inner.check_generation(request.generation)?;
+        LogScan::new(&self.inner, context, request, &self.inner.read_now())
     }
 
     /// Spans in batches, ordered by (stream, time).
@@ -163,7 +227,9 @@ impl Store {
     /// # Errors
     /// As [`Store::scan_metrics`].
     pub fn scan_spans(&self, context: &RequestContext, request: &ScanRequest) -> Result<SpanScan> {
-        SpanScan::new(&self.inner, context, request)
+        context.check()?;
+        self.inner.check_generation(request.generation)?;
+        SpanScan::new(&self.inner, context, request, &self.inner.read_now())
     }
 
     /// Label names of the selected metric series, sorted.
@@ -177,7 +243,8 @@ impl Store {
         range: TimeRange,
         limit: Option<usize>,
     ) -> Result<Vec<String>> {
-        listing::label_names(&self.inner, context, matchers, range, limit)
+        let at = self.inner.read_now();
+        listing::label_names(&self.inner, &at, context, matchers, range, limit)
     }
 
     /// Values of one label over the selected metric series, sorted.
@@ -192,7 +259,8 @@ impl Store {
         range: TimeRange,
         limit: Option<usize>,
     ) -> Result<Vec<String>> {
-        listing::label_values(&self.inner, context, name, matchers, range, limit)
+        let at = self.inner.read_now();
+        listing::label_values(&self.inner, &at, context, name, matchers, range, limit)
     }
 
     /// Label sets of the metric series that pass any of the matcher sets, sorted, no duplicates.
@@ -206,7 +274,8 @@ impl Store {
         range: TimeRange,
         limit: Option<usize>,
     ) -> Result<Vec<Labels>> {
-        listing::series(&self.inner, context, matcher_sets, range, limit)
+        let at = self.inner.read_now();
+        listing::series(&self.inner, &at, context, matcher_sets, range, limit)
     }
 
     /// Type, unit and help of one metric or of all, newest first.
@@ -431,6 +500,18 @@ impl Store {
     pub fn erase_deleted(&self) -> Result<()> {
         self.inner.seal()?;
         self.inner.compact_all(Eagerness::Erase)
+    }
+
+    /// What a tenant may have.
+    #[must_use]
+    pub fn tenant_limits(&self, tenant: &TenantId) -> TenantLimits {
+        self.inner.limits_of(tenant)
+    }
+
+    /// Changes what a tenant may have, from the next new series and the next look at retention on.
+    /// Not stored: a store that is opened again has what its options say.
+    pub fn set_tenant_limits(&self, tenant: &TenantId, limits: TenantLimits) {
+        self.inner.set_limits(tenant, limits);
     }
 
     /// Figures about the store.

@@ -145,6 +145,7 @@ impl From<EngineError> for ApiError {
         let kind = match &error {
             EngineError::InvalidArgument(_) => ErrorType::BadData,
             EngineError::LimitExceeded(_) => ErrorType::TooMany,
+            EngineError::AsOfTooOld { .. } => ErrorType::Execution,
             EngineError::Unavailable(_) | EngineError::Poisoned(_) => ErrorType::Unavailable,
             EngineError::Cancelled => ErrorType::Canceled,
             EngineError::DeadlineExceeded => ErrorType::Timeout,

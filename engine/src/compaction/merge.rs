@@ -5,7 +5,7 @@
 //! encoded by an earlier merge are copied as they are; the rest is decoded, joined and encoded anew.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeSet, BinaryHeap};
 use std::sync::Arc;
 
 use crate::codec::EncodeEffort;
@@ -14,7 +14,8 @@ use crate::error::Result;
 use crate::head::seal::{NewSegment, SegmentPlace};
 use crate::head::series_data::without;
 use crate::manifest::Tombstone;
-use crate::model::{Exemplar, Labels, SampleColumns, TimeRange, TimestampNs};
+use crate::model::arrived::{ArrivedRow, sort_out};
+use crate::model::{Exemplar, Generation, Labels, SampleColumns, TimeRange, TimestampNs};
 use crate::scan::merge::merge_parts;
 use crate::segment::{
     ChunkRef, DecodeCache, MetricBuildOptions, MetricSegmentBuilder, MetricSegmentReader,
@@ -37,6 +38,9 @@ pub(crate) struct MergeInput<'a> {
     pub(crate) tombstones: &'a [Tombstone],
     /// Rows before this time are left out, nanoseconds.
     pub(crate) oldest: i64,
+    /// Superseded rows whose place was taken at this time or before are left out; `i64::MAX` keeps
+    /// none.
+    pub(crate) horizon: i64,
     pub(crate) effort: EncodeEffort,
 }
 
@@ -66,7 +70,8 @@ pub(crate) fn merge_metrics(
         cache: DecodeCache::new(),
     };
     merger.run(context)?;
-    if merger.builder.sample_count() == 0 && !merger.readers.iter().any(|r| r.has_exemplars()) {
+    let samples = merger.builder.sample_count() + merger.builder.superseded_count();
+    if samples == 0 && !merger.readers.iter().any(|r| r.has_exemplars()) {
         return Ok(None);
     }
     let (writer, meta, identity) = merger.builder.finish()?;
@@ -87,6 +92,18 @@ pub(crate) fn merged_origin(input: &MergeInput<'_>) -> Option<SegmentOrigin> {
     let last = input.segments.last()?;
     let origins = || input.segments.iter().map(|s| &s.meta().origin);
     let level = origins().map(|origin| origin.level).max().unwrap_or(0);
+    // Derived rows are made of what they were computed from, not of their own earlier segments.
+    let sources: BTreeSet<Generation> = match last.meta().origin.derivation {
+        None => origins().map(|origin| origin.generation).collect(),
+        Some(_) => origins()
+            .flat_map(|origin| origin.sources.iter().copied())
+            .collect(),
+    };
+    // Replaced rows stay for a while from when they were replaced.
+    let replaced = input
+        .tombstones
+        .iter()
+        .filter(|t| !t.erases() && input.segments.iter().any(|segment| t.concerns(segment)));
     Some(SegmentOrigin {
         tenant: last.meta().origin.tenant.clone(),
         level: level.saturating_add(1),
@@ -98,11 +115,12 @@ pub(crate) fn merged_origin(input: &MergeInput<'_>) -> Option<SegmentOrigin> {
                 .unwrap_or(TimestampNs(0)),
             end: origins()
                 .map(|o| o.arrival.end)
+                .chain(replaced.map(|tombstone| tombstone.arrival))
                 .max()
                 .unwrap_or(TimestampNs(0)),
         },
         derivation: last.meta().origin.derivation.clone(),
-        sources: origins().map(|origin| origin.generation).collect(),
+        sources: sources.into_iter().collect(),
     })
 }
 
@@ -175,14 +193,20 @@ impl Merger<'_> {
         let deleted = self.is_touched(labels, sources);
         let mut chunks = Vec::new();
         for (number, row) in sources {
-            let found = self.readers[*number].chunks(*row, TimeRange::ALL)?;
+            let found = self.readers[*number].all_chunks(*row, TimeRange::ALL)?;
             chunks.extend(found.into_iter().map(|chunk| (*number, chunk)));
         }
         chunks.sort_by_key(|(_, chunk)| chunk.first());
         let apart = chunks
             .windows(2)
             .all(|pair| pair[0].1.last() < pair[1].1.first());
-        if apart && !deleted && chunks.iter().all(|(_, chunk)| !chunk.is_histogram()) {
+        let is_versioned = chunks
+            .iter()
+            .any(|(_, chunk)| chunk.has_arrivals() || chunk.is_superseded());
+        let may_supersede = self.input.horizon < i64::MAX && (!apart || deleted);
+        if is_versioned || may_supersede {
+            self.merge_versions(labels, sources)?;
+        } else if apart && !deleted && chunks.iter().all(|(_, chunk)| !chunk.is_histogram()) {
             self.join_chunks(&chunks)?;
         } else {
             self.merge_rows(labels, sources)?;
@@ -242,6 +266,29 @@ impl Merger<'_> {
         let mut merged = SampleColumns::default();
         merge_parts(&mut parts, &mut merged);
         self.builder.push_samples(&merged)
+    }
+
+    /// As [`Merger::merge_rows`], with the arrival of each sample, and with those whose place was
+    /// taken lately.
+    fn merge_versions(&mut self, labels: &Labels, sources: &[(usize, u32)]) -> Result<()> {
+        let mut rows = Vec::new();
+        let mut part = Vec::new();
+        for (number, row) in sources {
+            let segment = &self.input.segments[*number];
+            self.readers[*number].read_rows(*row, self.kept(), &mut self.cache, &mut part)?;
+            for tombstone in self.input.tombstones {
+                if tombstone.concerns(segment) && tombstone.covers(labels, segment.range()) {
+                    tombstone.apply(&mut part);
+                }
+            }
+            rows.append(&mut part);
+        }
+        let mut versions = sort_out(rows);
+        let horizon = self.input.horizon;
+        // A row that ended before it arrived (the clock was set back) was never to be seen.
+        let is_kept = |row: &ArrivedRow| row.until > horizon && row.until > row.arrival;
+        versions.superseded.retain(is_kept);
+        self.builder.push_versions(versions)
     }
 
     /// What retention leaves.

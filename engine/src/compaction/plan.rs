@@ -100,33 +100,56 @@ fn background_inputs<'a>(members: &'a [&'a SegmentFacts]) -> Option<&'a [&'a Seg
         .find(|run| run.iter().map(|facts| facts.bytes).sum::<u64>() <= BACKGROUND_BYTES_MAX)
 }
 
-/// What retention allows.
-#[derive(Clone, Copy, Debug)]
+/// What retention allows one tenant.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RetentionRule {
     /// Rows before this time are dropped, nanoseconds.
     pub(crate) oldest: Option<i64>,
-    /// Bytes of all segments together; 0 for no limit.
+    /// Bytes of the tenant's segments together; 0 for no limit.
     pub(crate) bytes_max: u64,
 }
 
-/// Segments that retention drops: wholly expired, or the oldest beyond the size.
-pub(crate) fn plan_retention(segments: &[SegmentFacts], rule: RetentionRule) -> Vec<SegmentId> {
-    let expired =
-        |facts: &SegmentFacts| rule.oldest.is_some_and(|oldest| facts.range.end.0 < oldest);
-    let (mut dropped, mut kept): (Vec<_>, Vec<_>) = segments.iter().partition(|f| expired(f));
-    if rule.bytes_max > 0 {
-        kept.sort_by_key(|facts| (facts.range.end, facts.id));
-        let mut total: u64 = kept.iter().map(|facts| facts.bytes).sum();
-        // The newest stays, whatever its size: a limit must not eat what was just written.
-        for facts in kept.iter().take(kept.len().saturating_sub(1)) {
-            if total <= rule.bytes_max {
-                break;
-            }
-            total -= facts.bytes;
-            dropped.push(facts);
-        }
+/// Segments that retention drops: wholly expired, or the oldest beyond the size of their tenant, or
+/// the oldest of all beyond `bytes_max` (0 for no limit).
+pub(crate) fn plan_retention(
+    segments: &[SegmentFacts],
+    rule_of: impl Fn(&TenantId) -> RetentionRule,
+    bytes_max: u64,
+) -> Vec<SegmentId> {
+    let mut dropped = Vec::new();
+    let mut tenants: BTreeMap<&TenantId, Vec<&SegmentFacts>> = BTreeMap::new();
+    for facts in segments {
+        tenants.entry(&facts.tenant).or_default().push(facts);
     }
+    let mut kept = Vec::new();
+    for (tenant, members) in tenants {
+        let rule = rule_of(tenant);
+        let expired =
+            |facts: &SegmentFacts| rule.oldest.is_some_and(|oldest| facts.range.end.0 < oldest);
+        let (gone, members): (Vec<_>, Vec<_>) = members.into_iter().partition(|f| expired(f));
+        dropped.extend(gone);
+        kept.extend(drop_oldest(members, rule.bytes_max, &mut dropped));
+    }
+    drop_oldest(kept, bytes_max, &mut dropped);
     dropped.into_iter().map(|facts| facts.id).collect()
+}
+
+/// Moves the oldest segments beyond a size to `dropped` and answers the others.
+fn drop_oldest<'a>(
+    mut segments: Vec<&'a SegmentFacts>,
+    bytes_max: u64,
+    dropped: &mut Vec<&'a SegmentFacts>,
+) -> Vec<&'a SegmentFacts> {
+    segments.sort_by_key(|facts| (facts.range.end, facts.id));
+    let mut total: u64 = segments.iter().map(|facts| facts.bytes).sum();
+    let mut from = 0;
+    // The newest stays, whatever its size: a limit must not eat what was just written.
+    while bytes_max > 0 && total > bytes_max && from + 1 < segments.len() {
+        total -= segments[from].bytes;
+        from += 1;
+    }
+    dropped.extend(segments.drain(..from));
+    segments
 }
 
 #[cfg(test)]
@@ -200,16 +223,36 @@ mod tests {
     fn retention_drops_the_expired_and_then_the_oldest() {
         let segments: Vec<_> = (1..=4).map(|id| facts(id, 1, id as i64)).collect();
         let rule = |oldest, bytes_max| RetentionRule { oldest, bytes_max };
-        let dropped = |rule| {
-            plan_retention(&segments, rule)
-                .iter()
-                .map(|id| id.0)
-                .collect::<Vec<_>>()
-        };
+        let ids = |dropped: Vec<SegmentId>| dropped.iter().map(|id| id.0).collect::<Vec<_>>();
+        let dropped = |rule| ids(plan_retention(&segments, |_| rule, 0));
         assert_eq!(dropped(rule(None, 0)), Vec::<u64>::new());
         assert_eq!(dropped(rule(Some(2 * DAY_NS + 50), 0)), [1]);
         assert_eq!(dropped(rule(Some(2 * DAY_NS + 200), 0)), [1, 2]);
         assert_eq!(dropped(rule(None, 2500)), [1, 2]);
         assert_eq!(dropped(rule(None, 10)), [1, 2, 3]);
+        let all = |bytes_max| ids(plan_retention(&segments, |_| rule(None, 0), bytes_max));
+        assert_eq!(all(0), Vec::<u64>::new());
+        assert_eq!(all(2500), [1, 2]);
+    }
+
+    #[test]
+    fn retention_of_one_tenant_spares_the_others() {
+        let mut segments: Vec<_> = (1..=6).map(|id| facts(id, 1, id as i64)).collect();
+        let other = TenantId::new("other").unwrap();
+        for facts in &mut segments[..3] {
+            facts.tenant = other.clone();
+        }
+        let rule_of = |tenant: &TenantId| RetentionRule {
+            oldest: (*tenant == other).then_some(2 * DAY_NS),
+            bytes_max: if *tenant == other { 0 } else { 2000 },
+        };
+        let ids = |dropped: Vec<SegmentId>| {
+            let mut ids: Vec<u64> = dropped.iter().map(|id| id.0).collect();
+            ids.sort_unstable();
+            ids
+        };
+        assert_eq!(ids(plan_retention(&segments, rule_of, 0)), [1, 4]);
+        // Then the oldest of all that are left.
+        assert_eq!(ids(plan_retention(&segments, rule_of, 3000)), [1, 2, 4]);
     }
 }

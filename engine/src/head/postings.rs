@@ -276,14 +276,6 @@ impl PostingIndex {
         self.bytes
     }
 
-    /// The label name with the most distinct values: what explodes when a limit is met.
-    pub(crate) fn widest_label(&self) -> Option<(&str, usize)> {
-        self.names
-            .iter()
-            .map(|name| (&*name.text, name.pairs.len()))
-            .max_by(|a, b| a.1.cmp(&b.1).then_with(|| b.0.cmp(a.0)))
-    }
-
     /// Distinct values per label name.
     pub(crate) fn value_counts(&self) -> impl Iterator<Item = (&str, u64)> {
         let used = self.names.iter().filter(|name| !name.pairs.is_empty());

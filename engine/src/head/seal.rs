@@ -4,11 +4,12 @@
 //! into it. Partitions are UTC days. A generation that touches more than [`PARTITIONS_MAX`] days
 //! (a wild clock, a backfill of years) gets wider ones, so that neither files nor memory explode.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use super::data::{DAY_NS, HeadData};
 use super::series_table::{SeriesTable, TenantIndex, slot_of};
@@ -17,7 +18,8 @@ use super::tenant::Tenant;
 use crate::codec::EncodeEffort;
 use crate::error::Result;
 use crate::io::SharedFileSystem;
-use crate::model::{Exemplar, Labels, METRIC_NAME, SampleColumns, SegmentId, SeriesRef, TimeRange};
+use crate::model::arrived::{Versions, sort_out};
+use crate::model::{Exemplar, Labels, METRIC_NAME, Metadata, SampleColumns, SegmentId, TimeRange};
 use crate::scan::merge::merge_parts;
 use crate::segment::{
     FileIdentity, MetricBuildOptions, MetricSegmentBuilder, SegmentFileWriter, SegmentMeta,
@@ -26,6 +28,9 @@ use crate::segment::{
 
 /// Partitions that one generation is split into at most.
 const PARTITIONS_MAX: usize = 32;
+
+/// Metrics whose metadata no segment holds yet.
+pub(crate) type Unsaved = BTreeSet<(TenantIndex, String)>;
 
 /// A segment file that was written and synced but is not yet in the manifest.
 #[derive(Clone, Debug)]
@@ -73,14 +78,16 @@ struct Partition {
     builder: MetricSegmentBuilder<SegmentFileWriter>,
 }
 
-/// Writes the metrics of a generation.
+/// Writes the metrics of a generation. Superseded rows whose place was taken at `horizon` or before
+/// are left out; at `i64::MAX` there are none.
 pub(crate) fn seal_metrics(
     place: &SegmentPlace<'_>,
     table: &SeriesTable,
     tenants: &[Arc<Tenant>],
     data: &HeadData,
+    horizon: i64,
     origin_of: impl Fn(&Tenant) -> SegmentOrigin,
-    unsaved: &mut BTreeSet<(TenantIndex, String)>,
+    unsaved: &mut Unsaved,
 ) -> Result<Vec<NewSegment>> {
     let width = partition_days(&data.days()).saturating_mul(DAY_NS);
     let mut slots = data.slots();
@@ -96,40 +103,50 @@ pub(crate) fn seal_metrics(
         };
         let sorted = SortedSeries::new(table, tenant.owner(), &series);
         drop(series);
-        let origin = origin_of(tenant);
-        let mut sealer = Sealer {
-            place,
-            origin,
-            width,
-            open: HashMap::new(),
-            metric: String::new(),
-        };
+        let mut sealer = Sealer::new(place, origin_of(tenant), width);
         // Equal labels in two slots: the slot that was given out later holds the later samples.
         for (labels, same) in sorted.groups() {
-            let (samples, exemplars) = take_series(data, same);
-            sealer.push(tenant, &labels, samples, exemplars, unsaved)?;
+            let same: SmallVec<[u32; 2]> = same.map(slot_of).collect();
+            let is_versioned = |slot: &u32| data.is_versioned(*slot);
+            if horizon < i64::MAX && (same.len() > 1 || same.iter().any(is_versioned)) {
+                let (mut versions, exemplars) = take_versions(data, &same);
+                versions.superseded.retain(|row| row.until > horizon);
+                sealer.push_versions(tenant, &labels, versions, exemplars, unsaved)?;
+            } else {
+                let (samples, exemplars) = take_series(data, &same);
+                sealer.push(tenant, &labels, samples, exemplars, unsaved)?;
+            }
         }
         sealer.finish(&mut sealed)?;
     }
     Ok(sealed)
 }
 
-fn take_series(
-    data: &HeadData,
-    series: impl Iterator<Item = SeriesRef>,
-) -> (SampleColumns, Vec<Exemplar>) {
+fn take_series(data: &HeadData, slots: &[u32]) -> (SampleColumns, Vec<Exemplar>) {
     let mut parts = Vec::new();
     let mut exemplars = Vec::new();
-    for slot in series.map(slot_of) {
-        data.read(slot, TimeRange::ALL, &mut parts);
-        exemplars.extend(data.exemplars.read().read(slot, TimeRange::ALL));
+    for slot in slots {
+        data.read(*slot, TimeRange::ALL, 0, &mut parts);
+        exemplars.extend(data.exemplars.read().read(*slot, TimeRange::ALL));
     }
     let mut samples = SampleColumns::default();
     merge_parts(&mut parts, &mut samples);
     (samples, exemplars)
 }
 
-struct Sealer<'a> {
+/// As [`take_series`], with every version of every sample.
+fn take_versions(data: &HeadData, slots: &[u32]) -> (Versions, Vec<Exemplar>) {
+    let mut rows = Vec::new();
+    let mut exemplars = Vec::new();
+    for slot in slots {
+        data.read_rows(*slot, TimeRange::ALL, 0, &mut rows);
+        exemplars.extend(data.exemplars.read().read(*slot, TimeRange::ALL));
+    }
+    (sort_out(rows), exemplars)
+}
+
+/// Writes the series of one owner, in the order of their labels, into a segment per partition.
+pub(super) struct Sealer<'a> {
     place: &'a SegmentPlace<'a>,
     origin: SegmentOrigin,
     width: i64,
@@ -138,29 +155,87 @@ struct Sealer<'a> {
     metric: String,
 }
 
-impl Sealer<'_> {
+impl<'a> Sealer<'a> {
+    pub(super) fn new(place: &'a SegmentPlace<'a>, origin: SegmentOrigin, width: i64) -> Self {
+        Self {
+            place,
+            origin,
+            width,
+            open: HashMap::new(),
+            metric: String::new(),
+        }
+    }
+
+    /// Metadata of a metric that is new here.
+    fn metadata(
+        &mut self,
+        tenant: &Tenant,
+        labels: &Labels,
+        unsaved: &mut Unsaved,
+    ) -> Vec<(String, Metadata)> {
+        let metric = labels.get(METRIC_NAME).unwrap_or("");
+        if metric == self.metric {
+            return Vec::new();
+        }
+        metric.clone_into(&mut self.metric);
+        let family = tenant.metadata_of_family(metric);
+        for (name, _) in &family {
+            unsaved.remove(&(tenant.index, name.clone()));
+        }
+        family
+    }
+
+    /// Adds a series whose rows know when they arrived.
+    pub(super) fn push_versions(
+        &mut self,
+        tenant: &Tenant,
+        labels: &Labels,
+        versions: Versions,
+        exemplars: Vec<Exemplar>,
+        unsaved: &mut Unsaved,
+    ) -> Result<()> {
+        if versions.live.is_empty() && versions.superseded.is_empty() && exemplars.is_empty() {
+            return Ok(());
+        }
+        let metadata = self.metadata(tenant, labels, unsaved);
+        let width = self.width;
+        let mut parts: BTreeMap<i64, (Versions, Vec<Exemplar>)> = BTreeMap::new();
+        for row in versions.live {
+            let part = parts.entry(row.time.div_euclid(width)).or_default();
+            part.0.live.push(row);
+        }
+        for row in versions.superseded {
+            let part = parts.entry(row.time.div_euclid(width)).or_default();
+            part.0.superseded.push(row);
+        }
+        for exemplar in exemplars {
+            let part = parts.entry(exemplar.time.0.div_euclid(width)).or_default();
+            part.1.push(exemplar);
+        }
+        for (partition, (versions, exemplars)) in parts {
+            let builder = self.partition(partition)?;
+            for (name, known) in &metadata {
+                builder.push_metadata(name, known);
+            }
+            builder.begin_series(labels)?;
+            builder.push_versions(versions)?;
+            builder.push_exemplars(&exemplars)?;
+        }
+        Ok(())
+    }
+
     fn push(
         &mut self,
         tenant: &Tenant,
         labels: &Labels,
         samples: SampleColumns,
         exemplars: Vec<Exemplar>,
-        unsaved: &mut BTreeSet<(TenantIndex, String)>,
+        unsaved: &mut Unsaved,
     ) -> Result<()> {
         if samples.is_empty() && exemplars.is_empty() {
             return Ok(());
         }
-        let metric = labels.get(METRIC_NAME).unwrap_or("");
-        let metadata = if metric == self.metric {
-            Vec::new()
-        } else {
-            metric.clone_into(&mut self.metric);
-            let family = tenant.metadata_of_family(metric);
-            for (name, _) in &family {
-                unsaved.remove(&(tenant.index, name.clone()));
-            }
-            family
-        };
+        let metadata = self.metadata(tenant, labels, unsaved);
         for (partition, samples, exemplars) in split(samples, exemplars, self.width) {
             let builder = self.partition(partition)?;
             // Oldest first: reading them in order leaves the newest in front.
@@ -187,7 +262,7 @@ impl Sealer<'_> {
         Ok(&mut partition.builder)
     }
 
-    fn finish(self, sealed: &mut Vec<NewSegment>) -> Result<()> {
+    pub(super) fn finish(self, sealed: &mut Vec<NewSegment>) -> Result<()> {
         let mut partitions: Vec<_> = self.open.into_iter().collect();
         partitions.sort_by_key(|(number, _)| *number);
         for (_, Partition { id, builder }) in partitions {
@@ -224,8 +299,7 @@ fn split(
     if all.all(|other| other == first) {
         return vec![(first, samples, exemplars)];
     }
-    let mut parts: std::collections::BTreeMap<i64, (SampleColumns, Vec<Exemplar>)> =
-        Default::default();
+    let mut parts: BTreeMap<i64, (SampleColumns, Vec<Exemplar>)> = BTreeMap::new();
     for (index, time) in samples.timestamps.iter().enumerate() {
         let part = &mut parts.entry(number(*time)).or_default().0;
         part.timestamps.push(*time);

@@ -19,20 +19,15 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::codec::chunk_stream::{Appender, Reader, decode};
+pub(crate) use crate::model::arrived::SampleValue;
+use crate::model::arrived::{ArrivedRow, LIVE, layers, sort_out};
 use crate::model::{Histogram, HistogramSample, SampleColumns, TimeRange, TimestampNs};
-use crate::scan::merge::{bounds, merge_parts};
+use crate::scan::merge::merge_parts;
 
 /// Samples of an open chunk: its bytes are copied by readers, and its buffer has spare room.
 const CHUNK_SAMPLES_MAX: usize = 120;
 /// Runs above which the last ones are merged.
 const RUNS_MAX: usize = 8;
-
-/// What a sample holds.
-#[derive(Clone, Debug)]
-pub(crate) enum SampleValue {
-    Float(f64),
-    Histogram(Arc<Histogram>),
-}
 
 /// One sample on its way into the head. `start` is 0 where unknown.
 #[derive(Clone, Debug)]
@@ -53,8 +48,35 @@ struct ClosedChunk {
     number: u32,
 }
 
-/// From the float sample of this number on, counters of the run began at this time.
-type StartChange = (u32, i64);
+/// From the sample of this number on, something (the start of counters, the arrival) has this value.
+type Change = (u32, i64);
+
+/// What holds for the sample of a number; `None` before the first change.
+fn value_at(changes: &[Change], number: u32) -> Option<i64> {
+    let known = changes.partition_point(|(from, _)| *from <= number);
+    let index = known.checked_sub(1)?;
+    changes.get(index).map(|(_, value)| *value)
+}
+
+/// Notes what holds from a number on, if it is not what held before.
+fn note(changes: &mut Vec<Change>, number: u32, value: i64, default: i64) {
+    if changes.last().map_or(default, |(_, known)| *known) != value {
+        changes.push((number, value));
+    }
+}
+
+/// A sample that arrived within this time of its own counts as arrived then; of others the arrival is
+/// kept, if the store keeps what is overwritten.
+pub(crate) const ON_TIME_NS: i64 = 60_000_000_000;
+/// In place of an arrival that is not kept.
+const ON_TIME: i64 = i64::MIN;
+
+/// When the floats and the histograms of a run arrived, [`ON_TIME`] where not kept.
+#[derive(Clone, Debug, Default)]
+struct Arrivals {
+    floats: Vec<Change>,
+    histograms: Vec<Change>,
+}
 
 /// An ascending run of samples.
 #[derive(Debug)]
@@ -69,7 +91,9 @@ struct Run {
 #[derive(Debug, Default)]
 struct RunMore {
     closed: Vec<ClosedChunk>,
-    starts: Vec<StartChange>,
+    /// Start times of the floats, 0 where unknown.
+    starts: Vec<Change>,
+    arrivals: Option<Box<Arrivals>>,
     histograms: Vec<HistogramSample>,
 }
 
@@ -90,8 +114,12 @@ impl Run {
         self.more.as_ref().map_or(&[], |more| &more.closed)
     }
 
-    fn starts(&self) -> &[StartChange] {
+    fn starts(&self) -> &[Change] {
         self.more.as_ref().map_or(&[], |more| &more.starts)
+    }
+
+    fn arrivals(&self) -> Option<&Arrivals> {
+        self.more.as_ref()?.arrivals.as_deref()
     }
 
     fn histograms(&self) -> &[HistogramSample] {
@@ -100,6 +128,20 @@ impl Run {
 
     fn more_mut(&mut self) -> &mut RunMore {
         self.more.get_or_insert_default()
+    }
+
+    /// A run of rows that ascend, with their arrivals.
+    fn from_rows(rows: &[ArrivedRow]) -> Self {
+        let mut run = Self::new();
+        for row in rows {
+            let sample = Sample {
+                time: row.time,
+                start: row.start,
+                value: row.value.clone(),
+            };
+            run.push_arrived(sample, row.arrival);
+        }
+        run
     }
 
     /// A run of samples that ascend.
@@ -154,6 +196,23 @@ impl Run {
         self.last_time = sample.time;
     }
 
+    /// As [`Run::push`], and notes when the sample arrived unless that was about at its own time.
+    fn push_arrived(&mut self, sample: Sample, arrival: i64) {
+        let is_on_time = arrival.abs_diff(sample.time) <= ON_TIME_NS.unsigned_abs();
+        let arrival = if is_on_time { ON_TIME } else { arrival };
+        if arrival != ON_TIME || self.arrivals().is_some() {
+            let (floats, histograms) = (self.float_count(), self.histograms().len() as u32);
+            let arrivals = self.more_mut().arrivals.get_or_insert_default();
+            match sample.value {
+                SampleValue::Float(_) => note(&mut arrivals.floats, floats, arrival, ON_TIME),
+                SampleValue::Histogram(_) => {
+                    note(&mut arrivals.histograms, histograms, arrival, ON_TIME);
+                }
+            }
+        }
+        self.push(sample);
+    }
+
     #[inline]
     fn push_float(&mut self, time: i64, start: i64, value: f64) {
         if start != 0 || !self.starts().is_empty() {
@@ -167,10 +226,7 @@ impl Run {
 
     fn note_start(&mut self, start: i64) {
         let number = self.float_count();
-        let starts = &mut self.more_mut().starts;
-        if starts.last().map_or(0, |(_, known)| *known) != start {
-            starts.push((number, start));
-        }
+        note(&mut self.more_mut().starts, number, start, 0);
     }
 
     fn close_chunk(&mut self) {
@@ -212,7 +268,9 @@ impl Run {
             open,
             open_number: self.closed_count(),
             starts: self.starts().to_vec(),
+            arrivals: self.arrivals().cloned().unwrap_or_default(),
             histograms: histograms.get(first..end).unwrap_or(&[]).to_vec(),
+            histogram_number: first as u32,
         }
     }
 }
@@ -224,10 +282,15 @@ impl RunMore {
             .histograms
             .last()
             .map_or(0, |h| h.histogram.heap_bytes() + size_of::<Histogram>());
+        let arrivals = self.arrivals.as_ref().map_or(0, |arrivals| {
+            let changes = arrivals.floats.capacity() + arrivals.histograms.capacity();
+            size_of::<Arrivals>() + changes * size_of::<Change>()
+        });
         size_of::<Self>()
             + chunk * self.closed.len()
             + self.closed.capacity() * size_of::<ClosedChunk>()
-            + self.starts.capacity() * size_of::<StartChange>()
+            + self.starts.capacity() * size_of::<Change>()
+            + arrivals
             + self.histograms.capacity() * size_of::<HistogramSample>()
             + histogram * self.histograms.len()
     }
@@ -239,20 +302,27 @@ struct RunSnapshot {
     closed: SmallVec<[ClosedChunk; 2]>,
     open: Option<(Vec<u8>, u32)>,
     open_number: u32,
-    starts: Vec<StartChange>,
+    starts: Vec<Change>,
+    arrivals: Arrivals,
     histograms: Vec<HistogramSample>,
+    /// Number of the first of them in the run.
+    histogram_number: u32,
 }
 
 impl RunSnapshot {
-    fn decode(self, range: TimeRange) -> SampleColumns {
+    fn decode(&self, range: TimeRange) -> SampleColumns {
+        let inside = |sample: &&HistogramSample| range.contains(sample.time);
         let mut out = SampleColumns {
-            histograms: self.histograms,
+            histograms: self.histograms.iter().filter(inside).cloned().collect(),
             ..SampleColumns::default()
         };
         let mut numbers = NumberedStarts {
             starts: &self.starts,
         };
         for chunk in &self.closed {
+            if chunk.last < range.start.0 || range.end.0 < chunk.first {
+                continue;
+            }
             let whole = range.start.0 <= chunk.first && chunk.last <= range.end.0;
             numbers.decode(
                 &chunk.bytes,
@@ -268,11 +338,55 @@ impl RunSnapshot {
         }
         out
     }
+
+    /// Appends the samples with their arrivals: floats, then histograms, each ascending in time.
+    fn decode_rows(&self, range: TimeRange, out: &mut Vec<ArrivedRow>) {
+        let arrival = |changes: &[Change], number: u32, time: i64| {
+            let known = value_at(changes, number).filter(|arrival| *arrival != ON_TIME);
+            known.unwrap_or(time)
+        };
+        let closed = self.closed.iter().map(|c| (&*c.bytes, c.count, c.number));
+        let open = self.open.as_ref();
+        let open = open.map(|(bytes, count)| (&**bytes, *count, self.open_number));
+        for (bytes, count, first) in closed.chain(open) {
+            for (sample, number) in Reader::new(bytes, count as usize).zip(first..) {
+                let (time, value) = sample.expect(OWN_CHUNK);
+                if range.contains(TimestampNs(time)) {
+                    out.push(ArrivedRow {
+                        time,
+                        arrival: arrival(&self.arrivals.floats, number, time),
+                        until: LIVE,
+                        start: value_at(&self.starts, number).unwrap_or(0),
+                        value: SampleValue::Float(value),
+                    });
+                }
+            }
+        }
+        for (sample, number) in self.histograms.iter().zip(self.histogram_number..) {
+            if range.contains(sample.time) {
+                let time = sample.time.0;
+                out.push(ArrivedRow {
+                    time,
+                    arrival: arrival(&self.arrivals.histograms, number, time),
+                    until: LIVE,
+                    start: sample.start_time.map_or(0, |start| start.0),
+                    value: SampleValue::Histogram(Arc::clone(&sample.histogram)),
+                });
+            }
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let open = self.open.as_ref().map_or(0, |(bytes, _)| bytes.capacity());
+        size_of::<Self>() + open + self.histograms.len() * size_of::<HistogramSample>()
+    }
 }
+
+const OWN_CHUNK: &str = "bug: a chunk of the head does not decode";
 
 /// Decodes chunks and gives their samples the start times that hold from their numbers on.
 struct NumberedStarts<'a> {
-    starts: &'a [StartChange],
+    starts: &'a [Change],
 }
 
 impl NumberedStarts<'_> {
@@ -285,13 +399,12 @@ impl NumberedStarts<'_> {
         whole: bool,
         out: &mut SampleColumns,
     ) {
-        const OWN: &str = "bug: a chunk of the head does not decode";
         if whole && self.starts.is_empty() {
-            decode(bytes, count as usize, &mut out.timestamps, &mut out.values).expect(OWN);
+            decode(bytes, count as usize, &mut out.timestamps, &mut out.values).expect(OWN_CHUNK);
             return;
         }
         for (sample, number) in Reader::new(bytes, count as usize).zip(number..) {
-            let (time, value) = sample.expect(OWN);
+            let (time, value) = sample.expect(OWN_CHUNK);
             if time > range.end.0 {
                 break;
             }
@@ -301,8 +414,7 @@ impl NumberedStarts<'_> {
             out.timestamps.push(time);
             out.values.push(value);
             if !self.starts.is_empty() {
-                let known = self.starts.partition_point(|(from, _)| *from <= number);
-                let start = known.checked_sub(1).map_or(0, |index| self.starts[index].1);
+                let start = value_at(self.starts, number).unwrap_or(0);
                 out.start_timestamps.push(start);
             }
         }
@@ -310,20 +422,43 @@ impl NumberedStarts<'_> {
 }
 
 /// A copy of one series' samples in a range, decoded without any lock.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SeriesSnapshot {
     runs: SmallVec<[RunSnapshot; 1]>,
+    /// First and last time of the series; empty without samples.
+    pub(crate) range: TimeRange,
+}
+
+impl Default for SeriesSnapshot {
+    fn default() -> Self {
+        Self {
+            runs: SmallVec::new(),
+            range: TimeRange::new(i64::MAX, i64::MIN),
+        }
+    }
 }
 
 impl SeriesSnapshot {
     /// Appends one ascending part per run to `parts`, earliest arrival first.
-    pub(crate) fn decode(self, range: TimeRange, parts: &mut Vec<SampleColumns>) {
-        for run in self.runs {
+    pub(crate) fn decode(&self, range: TimeRange, parts: &mut Vec<SampleColumns>) {
+        for run in &self.runs {
             let columns = run.decode(range);
             if !columns.is_empty() {
                 parts.push(columns);
             }
         }
+    }
+
+    /// Appends the samples with their arrivals to `out`: of one time, the later arrival comes later.
+    pub(crate) fn decode_rows(&self, range: TimeRange, out: &mut Vec<ArrivedRow>) {
+        for run in &self.runs {
+            run.decode_rows(range, out);
+        }
+    }
+
+    /// Estimated bytes held, chunks that are shared with the head not counted.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of::<Self>() + self.runs.iter().map(RunSnapshot::heap_bytes).sum::<usize>()
     }
 }
 
@@ -362,6 +497,36 @@ impl SeriesData {
         }
     }
 
+    /// As [`SeriesData::push`], for a store that keeps what is overwritten: notes when the sample
+    /// arrived, and drops none.
+    pub(crate) fn push_arrived(&mut self, sample: Sample, arrival: i64) {
+        self.first_time = self.first_time.min(sample.time);
+        if sample.time > self.last_time() || self.main.len() == 0 {
+            self.main.push_arrived(sample, arrival);
+            return;
+        }
+        if self.repeats_newest(&sample) {
+            return;
+        }
+        let runs = self.late.get_or_insert_default();
+        if let Some(run) = runs.iter_mut().find(|run| run.last_time < sample.time) {
+            run.push_arrived(sample, arrival);
+            return;
+        }
+        let mut run = Run::new();
+        run.push_arrived(sample, arrival);
+        runs.push(run);
+        // Versions of one time need a run each: merging is tried less and less often.
+        if runs.len() > RUNS_MAX && runs.len().is_power_of_two() {
+            merge_runs_in_layers(runs);
+        }
+    }
+
+    /// Whether samples may have arrived late or taken the place of others.
+    pub(crate) fn is_versioned(&self) -> bool {
+        self.late.is_some() || self.main.arrivals().is_some()
+    }
+
     /// Bytes on the heap.
     #[inline]
     pub(crate) fn heap_bytes(&self) -> usize {
@@ -388,6 +553,7 @@ impl SeriesData {
         };
         self.late.is_none()
             && self.main.starts().is_empty()
+            && self.main.arrivals().is_none()
             && sample.start == 0
             && self.main.last_time == sample.time
             && self
@@ -439,29 +605,35 @@ impl SeriesData {
         }
         SeriesSnapshot {
             runs: self.runs().map(|run| run.snapshot(range)).collect(),
+            range: TimeRange::new(self.first_time, self.last_time()),
         }
     }
 
     /// Removes the samples of the range.
     ///
-    /// What is left becomes one run: a run that was cut short could take a sample whose time a later
-    /// run holds already, and then the older of the two would pass for the later arrival.
+    /// What is left becomes one run, or one for each version of a time where versions are kept: a run
+    /// that was cut short could take a sample whose time a later run holds already, and then the older
+    /// of the two would pass for the later arrival.
     pub(crate) fn remove(&mut self, range: TimeRange) {
         if !self.overlaps(range) {
             return;
         }
-        let mut parts = Vec::new();
+        let keeps_versions = self.runs().any(|run| run.arrivals().is_some());
+        let mut rows = Vec::new();
         for run in self.runs() {
-            let columns = without(run.snapshot(TimeRange::ALL).decode(TimeRange::ALL), range);
-            if !columns.is_empty() {
-                parts.push(columns);
-            }
+            run.snapshot(TimeRange::ALL)
+                .decode_rows(TimeRange::ALL, &mut rows);
         }
-        let mut kept = SampleColumns::default();
-        merge_parts(&mut parts, &mut kept);
-        self.first_time = bounds(&kept).map_or(i64::MAX, |(first, _)| first);
-        self.main = Run::from_columns(&kept);
-        self.late = None;
+        rows.retain(|row| !row.is_in(range));
+        if !keeps_versions {
+            rows = sort_out(rows).live;
+        }
+        rows.sort_by_key(|row| row.time);
+        self.first_time = rows.first().map_or(i64::MAX, |row| row.time);
+        let mut kept = layers(rows).into_iter().map(|layer| Run::from_rows(&layer));
+        self.main = kept.next().unwrap_or_else(Run::new);
+        let late: Vec<Run> = kept.collect();
+        self.late = (!late.is_empty()).then(|| Box::new(late));
     }
 }
 
@@ -497,6 +669,18 @@ fn merge_last_runs(runs: &mut Vec<Run>) {
     let mut merged = SampleColumns::default();
     merge_parts(&mut parts, &mut merged);
     runs.push(Run::from_columns(&merged));
+}
+
+/// Merges all runs into as few as hold every version of every time. The first of them has the first
+/// version of each time, so that the order of runs stays that of arrival.
+fn merge_runs_in_layers(runs: &mut Vec<Run>) {
+    let mut rows = Vec::new();
+    for run in runs.drain(..) {
+        run.snapshot(TimeRange::ALL)
+            .decode_rows(TimeRange::ALL, &mut rows);
+    }
+    rows.sort_by_key(|row| row.time);
+    runs.extend(layers(rows).iter().map(|layer| Run::from_rows(layer)));
 }
 
 #[cfg(test)]
@@ -612,6 +796,53 @@ mod tests {
             let expected: Vec<_> = model.range(10..=2500).map(|(t, v)| (*t, *v)).collect();
             assert_eq!(found, expected);
         }
+    }
+
+    /// With arrivals, every version of every time is kept, in order of arrival.
+    #[test]
+    fn versions_are_kept_with_their_arrivals() {
+        let mut seed = 1_u64;
+        let mut random = |bound: u64| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) % bound
+        };
+        let minute = ON_TIME_NS;
+        let mut data = SeriesData::default();
+        let mut model: BTreeMap<i64, Vec<(i64, f64)>> = BTreeMap::new();
+        for step in 0..2000 {
+            let now = step * minute;
+            let time = match random(3) {
+                0 => now,
+                _ => random(step as u64 + 1) as i64 * minute,
+            };
+            let value = step as f64;
+            data.push_arrived(float(time, value), now);
+            let arrival = if now - time <= minute { time } else { now };
+            model.entry(time).or_default().push((arrival, value));
+        }
+        let range = TimeRange::new(500 * minute, 1500 * minute);
+        let mut rows = Vec::new();
+        data.snapshot(range).decode_rows(range, &mut rows);
+        rows.sort_by_key(|row| row.time);
+        let mut found: BTreeMap<i64, Vec<(i64, f64)>> = BTreeMap::new();
+        for row in &rows {
+            let SampleValue::Float(value) = row.value else {
+                continue;
+            };
+            found
+                .entry(row.time)
+                .or_default()
+                .push((row.arrival, value));
+        }
+        model.retain(|time, _| range.contains(TimestampNs(*time)));
+        assert_eq!(found, model);
+        assert!(data.is_versioned());
+        // What stays after a deletion keeps its arrivals.
+        data.remove(TimeRange::new(0, 1400 * minute - 1));
+        let mut left = Vec::new();
+        data.snapshot(range).decode_rows(range, &mut left);
+        let count = |from: i64| rows.iter().filter(|row| row.time >= from * minute).count();
+        assert_eq!(left.len(), count(1400));
     }
 
     #[test]

@@ -1,13 +1,17 @@
-//! What the head keeps per tenant across generations: its index and metadata.
+//! What the head keeps per tenant across generations: its index, its metadata and its limits.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 
+use super::newcomers::Newcomers;
 use super::postings::PostingIndex;
 use super::series_table::{Owner, TenantIndex};
 use crate::context::TenantId;
-use crate::model::Metadata;
+use crate::error::{EngineError, Result};
+use crate::model::{Labels, Metadata};
+use crate::options::TenantLimits;
 
 /// Kinds of metadata kept per metric name: targets may disagree, but not without end.
 const METADATA_PER_METRIC_MAX: usize = 8;
@@ -19,15 +23,19 @@ pub(crate) struct Tenant {
     pub(crate) index: TenantIndex,
     pub(crate) postings: RwLock<PostingIndex>,
     pub(crate) metadata: RwLock<BTreeMap<String, Vec<Metadata>>>,
+    limits: RwLock<Arc<TenantLimits>>,
+    newcomers: Mutex<Newcomers>,
 }
 
 impl Tenant {
-    pub(crate) fn new(id: TenantId, index: TenantIndex) -> Self {
+    pub(crate) fn new(id: TenantId, index: TenantIndex, limits: TenantLimits) -> Self {
         Self {
             id,
             index,
             postings: RwLock::default(),
             metadata: RwLock::default(),
+            limits: RwLock::new(Arc::new(limits)),
+            newcomers: Mutex::default(),
         }
     }
 
@@ -37,6 +45,67 @@ impl Tenant {
             index: self.index,
             postings: &self.postings,
         }
+    }
+
+    pub(crate) fn limits(&self) -> Arc<TenantLimits> {
+        Arc::clone(&self.limits.read())
+    }
+
+    pub(crate) fn set_limits(&self, limits: TenantLimits) {
+        *self.limits.write() = Arc::new(limits);
+    }
+
+    /// Decides whether a new series may be made, and remembers it either way: a label that explodes
+    /// is found among the newcomers.
+    pub(crate) fn admit(&self, labels: &Labels) -> Result<()> {
+        let limits = self.limits();
+        self.check_labels(&limits, labels)?;
+        let mut newcomers = self.newcomers.lock();
+        newcomers.push(labels);
+        let max = limits.series_max;
+        if max == 0 || self.postings.read().series_count() < max {
+            return Ok(());
+        }
+        let widest = newcomers.widest_label();
+        Err(EngineError::LimitExceeded(format!(
+            "tenant {}: limit of {max} active series reached; label {:?} has the most values among \
+             new series ({} in the last {})",
+            self.id.as_str(),
+            widest.name,
+            widest.values,
+            widest.series
+        )))
+    }
+
+    fn check_labels(&self, limits: &TenantLimits, labels: &Labels) -> Result<()> {
+        let refuse = |what: String| {
+            let metric = labels.get(crate::model::METRIC_NAME).unwrap_or("");
+            let tenant = self.id.as_str();
+            let why = format!("tenant {tenant}: series of metric {metric:?}: {what}");
+            Err(EngineError::LimitExceeded(why))
+        };
+        let mut count = 0;
+        for label in labels {
+            count += 1;
+            let (name, value) = (label.name.len(), label.value.len());
+            if name > limits.label_name_bytes_max {
+                let max = limits.label_name_bytes_max;
+                let shown: String = label.name.chars().take(64).collect();
+                return refuse(format!(
+                    "label name of {name} bytes ({shown:?}), limit {max}"
+                ));
+            }
+            if value > limits.label_value_bytes_max {
+                let max = limits.label_value_bytes_max;
+                let name = label.name;
+                return refuse(format!("label {name:?} has {value} bytes, limit {max}"));
+            }
+        }
+        let max = limits.labels_per_series_max;
+        if count > max {
+            return refuse(format!("{count} labels, limit {max}"));
+        }
+        Ok(())
     }
 
     /// Whether the metadata is already the newest of its metric.

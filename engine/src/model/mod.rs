@@ -3,6 +3,7 @@
 //! Nothing here touches files or locks. Every other module of the engine may depend on this one;
 //! it depends on none of them.
 
+pub(crate) mod arrived;
 mod attribute;
 mod histogram;
 mod ids;

@@ -1,19 +1,23 @@
 //! Names, values, series and what accompanies them, without samples.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
 use super::metric_scan::all_matchers;
 use crate::context::RequestContext;
 use crate::error::Result;
+use crate::head::data::HeadData;
+use crate::head::derived::DerivedHead;
 use crate::head::series_table::slot_of;
 use crate::index::Matcher;
 use crate::manifest::Tombstone;
-use crate::model::{Exemplar, Labels, SampleColumns, Signal, TimeRange, TimestampNs};
+use crate::model::{Exemplar, Labels, Signal, TimeRange};
 use crate::segment::{DecodeCache, MetricSegmentReader};
 use crate::store::inner::Inner;
-use crate::store::view::{Hides, View};
+use crate::store::snapshot::ReadAt;
+use crate::store::view::Hides;
 
 /// Series looked at between two looks at the clock.
 const SERIES_PER_CHECK: usize = 4096;
@@ -30,32 +34,36 @@ enum Found<'a> {
 /// may be met more than once.
 fn visit_series(
     inner: &Inner,
-    view: &View,
+    at: &ReadAt,
     context: &RequestContext,
     matchers: &[Matcher],
     range: TimeRange,
     mut visit: impl FnMut(Found<'_>) -> Result<()>,
 ) -> Result<()> {
     context.check()?;
+    let view = &at.view;
     let matchers = all_matchers(context, matchers);
     for segment in view.segments_of(&context.tenant, Signal::Metrics, range) {
         context.check()?;
         let Some(reader) = segment.metrics() else {
             continue;
         };
-        let rows = reader.select(&matchers, range)?;
+        let rows = match at.as_of {
+            None => reader.select(&matchers, range)?,
+            Some(_) => reader.select_all(&matchers)?,
+        };
         let tombstones: Vec<_> = view
             .tombstones
             .iter()
             .filter(|t| t.concerns(segment))
             .collect();
-        if tombstones.is_empty() {
+        if tombstones.is_empty() && at.as_of.is_none() {
             visit(Found::Rows(reader, &rows))?;
             continue;
         }
         for (row, labels) in rows.iter().zip(reader.labels_of(rows.iter())) {
             let labels = labels?;
-            if !is_erased(reader, row, &tombstones, &labels, range)? {
+            if is_there(reader, row, &tombstones, &labels, range, at.as_of)? {
                 visit(Found::Series(&labels))?;
             }
         }
@@ -68,8 +76,9 @@ fn visit_series(
         inner.table.at(index.select(&matchers))
     };
     all.retain(|series| {
-        view.heads()
-            .any(|head| head.overlaps(slot_of(*series), range))
+        let slot = slot_of(*series);
+        let derived = |d: &Arc<DerivedHead>| d.overlaps(slot, range, at.as_of);
+        view.heads().any(|h| is_in_head(h, slot, range, at)) || view.derived_heads().any(derived)
     });
     for batch in all.chunks(SERIES_PER_CHECK) {
         context.check()?;
@@ -84,30 +93,42 @@ fn visit_series(
     Ok(())
 }
 
-/// Whether deletions hide all samples of a row in the range. Decodes the row if it must: a series
-/// whose last sample was deleted is listed no more.
-fn is_erased(
+/// Whether a generation of the head has received samples of a series in the range that are there.
+fn is_in_head(head: &HeadData, slot: u32, range: TimeRange, at: &ReadAt) -> bool {
+    if !head.overlaps(slot, range, at.pin()) {
+        return false;
+    }
+    if at.as_of.is_none() {
+        return true;
+    }
+    let mut rows = Vec::new();
+    head.read_rows(slot, range, at.pin(), &mut rows);
+    rows.iter().any(|row| row.is_there(at.as_of))
+}
+
+/// Whether a row has samples in the range that are there and that no deletion hides. Decodes the row
+/// if it must: a series whose last sample was deleted is listed no more.
+fn is_there(
     reader: &MetricSegmentReader,
     row: u32,
     tombstones: &[&Tombstone],
     labels: &Labels,
     range: TimeRange,
+    as_of: Option<i64>,
 ) -> Result<bool> {
     let covering: Vec<_> = tombstones
         .iter()
         .filter(|t| t.covers(labels, range))
         .collect();
-    if covering.is_empty() {
-        return Ok(false);
+    if covering.is_empty() && as_of.is_none() {
+        return Ok(true);
     }
-    let mut samples = SampleColumns::default();
-    reader.read(row, range, &mut DecodeCache::new(), &mut samples)?;
-    let is_hidden = |time: i64| covering.iter().any(|t| t.range.contains(TimestampNs(time)));
-    Ok(samples.timestamps.iter().all(|time| is_hidden(*time))
-        && samples
-            .histograms
-            .iter()
-            .all(|sample| is_hidden(sample.time.0)))
+    let mut rows = Vec::new();
+    reader.read_rows(row, range, &mut DecodeCache::new(), &mut rows)?;
+    for tombstone in covering {
+        tombstone.apply(&mut rows);
+    }
+    Ok(rows.iter().any(|row| row.is_there(as_of)))
 }
 
 /// The rows, or `None` when they are all that the segment has: then its lists need no look at rows.
@@ -128,13 +149,14 @@ fn take_sorted(found: BTreeSet<String>, limit: Option<usize>) -> Vec<String> {
 /// Label names of the selected series, sorted.
 pub(crate) fn label_names(
     inner: &Inner,
+    at: &ReadAt,
     context: &RequestContext,
     matchers: &[Matcher],
     range: TimeRange,
     limit: Option<usize>,
 ) -> Result<Vec<String>> {
     let mut found = BTreeSet::new();
-    visit_series(inner, &inner.view(), context, matchers, range, |series| {
+    visit_series(inner, at, context, matchers, range, |series| {
         match series {
             Found::Rows(reader, rows) => {
                 found.extend(reader.label_names(unless_all(reader, rows))?);
@@ -155,6 +177,7 @@ pub(crate) fn label_names(
 /// Values of one label over the selected series, sorted.
 pub(crate) fn label_values(
     inner: &Inner,
+    at: &ReadAt,
     context: &RequestContext,
     name: &str,
     matchers: &[Matcher],
@@ -162,7 +185,7 @@ pub(crate) fn label_values(
     limit: Option<usize>,
 ) -> Result<Vec<String>> {
     let mut found = BTreeSet::new();
-    visit_series(inner, &inner.view(), context, matchers, range, |series| {
+    visit_series(inner, at, context, matchers, range, |series| {
         match series {
             Found::Rows(reader, rows) => {
                 found.extend(reader.label_values(name, unless_all(reader, rows))?)
@@ -183,15 +206,15 @@ pub(crate) fn label_values(
 /// Label sets that pass any of the matcher sets, sorted, without duplicates.
 pub(crate) fn series(
     inner: &Inner,
+    at: &ReadAt,
     context: &RequestContext,
     matcher_sets: &[Vec<Matcher>],
     range: TimeRange,
     limit: Option<usize>,
 ) -> Result<Vec<Labels>> {
-    let view = inner.view();
     let mut found = BTreeSet::new();
     for matchers in matcher_sets {
-        visit_series(inner, &view, context, matchers, range, |series| {
+        visit_series(inner, at, context, matchers, range, |series| {
             match series {
                 Found::Rows(reader, rows) => {
                     for labels in reader.labels_of(rows.iter()) {

@@ -1,5 +1,6 @@
 //! A pinned scan over metric series.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
@@ -15,11 +16,13 @@ use crate::head::series_data::without;
 use crate::head::series_table::slot_of;
 use crate::index::Matcher;
 use crate::manifest::Tombstone;
+use crate::model::arrived::{ArrivedRow, LIVE, merge_owners, sort_out, to_columns};
 use crate::model::{Labels, SampleColumns, Signal, TimeRange};
 use crate::segment::DecodeCache;
 use crate::store::inner::Inner;
 use crate::store::segments::Segment;
-use crate::store::view::{Hides, View};
+use crate::store::snapshot::ReadAt;
+use crate::store::view::Hides;
 
 /// Series looked at between two looks at the clock.
 const SERIES_PER_CHECK: usize = 4096;
@@ -38,12 +41,14 @@ struct SeriesSources {
 /// Shared between threads: [`MetricScan::read`] takes `&self`.
 pub struct MetricScan {
     context: RequestContext,
-    view: Arc<View>,
+    at: ReadAt,
     /// The segments that are read, earliest arrival first.
     segments: Vec<Arc<Segment>>,
     /// Deletions that may hide rows of them.
     tombstones: Vec<Tombstone>,
     range: TimeRange,
+    /// Whether there are derived rows among what is read: then series may have several owners.
+    has_derived: bool,
     series: Vec<SeriesSources>,
     caches: Mutex<Vec<DecodeCache>>,
 }
@@ -96,20 +101,23 @@ impl MetricScan {
         inner: &Inner,
         context: &RequestContext,
         request: &ScanRequest,
+        at: ReadAt,
     ) -> Result<Self> {
-        context.check()?;
-        inner.check_generation(request.generation)?;
-        let view = inner.view();
         let range = request.range;
-        let segments: Vec<_> = view
+        let segments: Vec<_> = at
+            .view
             .segments_of(&context.tenant, Signal::Metrics, range)
             .map(Arc::clone)
             .collect();
         let concerned = |t: &&Tombstone| segments.iter().any(|segment| t.concerns(segment));
-        let tombstones: Vec<_> = view.tombstones.iter().filter(concerned).cloned().collect();
+        let all = at.view.tombstones.iter();
+        let tombstones: Vec<_> = all.filter(concerned).cloned().collect();
+        let is_derived = |s: &Arc<Segment>| s.meta().origin.derivation.is_some();
         let mut scan = Self {
             context: context.clone(),
-            view,
+            has_derived: segments.iter().any(is_derived)
+                || at.view.derived_heads().any(|head| !head.is_empty()),
+            at,
             segments,
             tombstones,
             range,
@@ -117,13 +125,11 @@ impl MetricScan {
             caches: Mutex::default(),
         };
         let matchers = all_matchers(context, &request.matchers);
-        let heads: Vec<_> = scan.view.heads().map(Arc::clone).collect();
-        let heads: Vec<_> = heads
-            .into_iter()
-            .filter(|h| h.range().overlaps(range))
-            .collect();
+        let view = Arc::clone(&scan.at.view);
+        let heads: Vec<_> = view.heads().filter(|h| h.range().overlaps(range)).collect();
         // The generations of the head share slots, but a label set may have two of them.
-        let mut found = SourceMap::new(scan.segments.len() + 2 * heads.len());
+        let head_sources = 2 * (heads.len() + usize::from(scan.has_derived));
+        let mut found = SourceMap::new(scan.segments.len() + head_sources);
         scan.find_in_segments(&matchers, &mut found)?;
         scan.find_in_head(inner, &heads, &matchers, &mut found)?;
         scan.series = found.series;
@@ -140,7 +146,10 @@ impl MetricScan {
             let Some(reader) = segment.metrics() else {
                 continue;
             };
-            let rows = reader.select(matchers, self.range)?;
+            let rows = match self.at.as_of {
+                None => reader.select(matchers, self.range)?,
+                Some(_) => reader.select_all(matchers)?,
+            };
             let labels = reader.labels_of(rows.iter());
             for (count, (row, labels)) in rows.iter().zip(labels).enumerate() {
                 if count % SERIES_PER_CHECK == 0 {
@@ -160,6 +169,7 @@ impl MetricScan {
         let range = segment.range().intersect(self.range);
         self.tombstones.iter().any(|t| {
             t.concerns(segment)
+                && (t.erases() || self.at.as_of.is_none())
                 && t.range.start <= range.start
                 && range.end <= t.range.end
                 && t.covers(labels, range)
@@ -169,14 +179,14 @@ impl MetricScan {
     fn find_in_head(
         &self,
         inner: &Inner,
-        heads: &[Arc<HeadData>],
+        heads: &[&Arc<HeadData>],
         matchers: &[Matcher],
         found: &mut SourceMap,
     ) -> Result<()> {
         let Some(tenant) = inner.tenant(&self.context.tenant) else {
             return Ok(());
         };
-        if heads.is_empty() {
+        if heads.is_empty() && !self.has_derived {
             return Ok(());
         }
         let mut series = {
@@ -184,7 +194,12 @@ impl MetricScan {
             inner.table.at(index.select(matchers))
         };
         self.context.check()?;
-        let live = |slot: u32| heads.iter().any(|head| head.overlaps(slot, self.range));
+        let (pin, as_of) = (self.at.pin(), self.at.as_of);
+        let live = |slot: u32| {
+            let derived = || self.at.view.derived_heads();
+            heads.iter().any(|h| h.overlaps(slot, self.range, pin))
+                || (self.has_derived && derived().any(|d| d.overlaps(slot, self.range, as_of)))
+        };
         series.retain(|series| live(slot_of(*series)));
         self.context.check()?;
         inner
@@ -242,6 +257,10 @@ impl MetricScan {
         cache: &mut DecodeCache,
         out: &mut SampleColumns,
     ) -> Result<()> {
+        if self.needs_arrivals(source) {
+            to_columns(&self.read_owners(source, range, cache)?, out);
+            return Ok(());
+        }
         if source.slots.is_empty() && self.read_in_a_row(source, range, cache, out)? {
             return Ok(());
         }
@@ -258,13 +277,83 @@ impl MetricScan {
                 parts.push(part);
             }
         }
-        for head in self.view.heads() {
+        for head in self.at.view.heads() {
             for slot in &source.slots {
-                head.read(*slot, range, &mut parts);
+                head.read(*slot, range, self.at.pin(), &mut parts);
             }
         }
         merge_parts(&mut parts, out);
         Ok(())
+    }
+
+    /// Whether arrivals decide what is read of a series: it has several owners (who sent it, and
+    /// derivations), or the scan reads as of an earlier moment.
+    fn needs_arrivals(&self, source: &SeriesSources) -> bool {
+        if self.at.as_of.is_some() {
+            return true;
+        }
+        if !self.has_derived {
+            return false;
+        }
+        let is_in_head = |slot: &u32| self.at.view.derived_heads().any(|head| head.has(*slot));
+        if source.slots.iter().any(is_in_head) {
+            return true;
+        }
+        let owner = |(number, _): &(u32, u32)| {
+            let origin = &self.segments[*number as usize].meta().origin;
+            origin.derivation.as_deref()
+        };
+        let Some(first) = source.rows.first().map(owner) else {
+            return false;
+        };
+        source.rows.iter().any(|row| owner(row) != first)
+            || (first.is_some() && !source.slots.is_empty())
+    }
+
+    /// Reads a series with the arrivals of its samples: the latest version of each owner, then of
+    /// those the one that arrived last.
+    fn read_owners(
+        &self,
+        source: &SeriesSources,
+        range: TimeRange,
+        cache: &mut DecodeCache,
+    ) -> Result<Vec<ArrivedRow>> {
+        // Received rows first: of rows that arrived together the derived one wins.
+        let mut owners: BTreeMap<Option<&str>, Vec<ArrivedRow>> = BTreeMap::new();
+        let mut part = Vec::new();
+        for (number, row) in &source.rows {
+            let segment = &self.segments[*number as usize];
+            let Some(reader) = segment.metrics() else {
+                continue;
+            };
+            reader.read_rows(*row, range, cache, &mut part)?;
+            for tombstone in &self.tombstones {
+                if tombstone.concerns(segment) && tombstone.covers(&source.labels, range) {
+                    tombstone.apply(&mut part);
+                }
+            }
+            let owner = segment.meta().origin.derivation.as_deref();
+            owners.entry(owner).or_default().append(&mut part);
+        }
+        let pin = self.at.pin();
+        for (head, derived) in self.at.view.heads().zip(self.at.view.derived_heads()) {
+            for slot in &source.slots {
+                let received = owners.entry(None).or_default();
+                head.read_rows(*slot, range, pin, received);
+                for series in derived.series(*slot) {
+                    let rows = series.rows().filter(|row| row.is_in(range)).cloned();
+                    let owner = owners.entry(Some(&series.derivation)).or_default();
+                    owner.extend(rows);
+                }
+            }
+        }
+        let versions = owners.into_values().map(|mut rows| {
+            rows.retain(|row| row.is_there(self.at.as_of));
+            // What took their place later is not there.
+            rows.iter_mut().for_each(|row| row.until = LIVE);
+            sort_out(rows).live
+        });
+        Ok(merge_owners(versions.collect()))
     }
 
     /// Reads segments whose samples follow each other in time straight into `out`. Answers whether
@@ -332,10 +421,11 @@ impl MetricScan {
                     .unwrap_or(0);
             }
             for slot in &source.slots {
-                count += self
-                    .view
-                    .heads()
-                    .map(|head| head.sample_count(*slot))
+                let view = &self.at.view;
+                count += view.heads().map(|h| h.sample_count(*slot)).sum::<u64>();
+                let derived = view.derived_heads().flat_map(|head| head.series(*slot));
+                count += derived
+                    .map(|series| series.rows().count() as u64)
                     .sum::<u64>();
             }
         }

@@ -8,7 +8,7 @@ use hashbrown::hash_map::Entry;
 use super::ScanRequest;
 use super::metric_scan::all_matchers;
 use crate::context::RequestContext;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::head::rows::span_identity;
 use crate::index::Matcher;
 use crate::model::{
@@ -17,7 +17,8 @@ use crate::model::{
 use crate::segment::RowFilter;
 use crate::store::inner::Inner;
 use crate::store::row_kind::RowKind;
-use crate::store::view::{Hides, View};
+use crate::store::snapshot::ReadAt;
+use crate::store::view::Hides;
 
 /// Rows handed out at a time.
 const BATCH_ROWS: usize = 1024;
@@ -72,11 +73,16 @@ type StreamRow<R> = (Arc<Stream>, Arc<R>);
 /// All rows that pass, in order of arrival: segments, then generations of the head.
 fn collect<R: RowKind>(
     inner: &Inner,
-    view: &View,
+    at: &ReadAt,
     context: &RequestContext,
     matchers: &[Matcher],
     range: TimeRange,
 ) -> Result<Vec<StreamRow<R>>> {
+    if at.as_of.is_some() {
+        let why = "only metrics can be read as of an earlier moment";
+        return Err(EngineError::InvalidArgument(why.into()));
+    }
+    let view = &at.view;
     let mut found = Vec::new();
     for segment in view.segments_of(&context.tenant, R::SIGNAL, range) {
         context.check()?;
@@ -110,10 +116,11 @@ fn collect<R: RowKind>(
         }
     }
     if let Some(tenant) = inner.tenant(&context.tenant) {
-        for head in view.heads() {
+        for (number, head) in view.heads().enumerate() {
+            let seen = (at.pin(), R::mark(at.marks(number)));
             let keep = move |row: &R| range.contains(TimestampNs(row.time()));
             R::with_rows(head, |rows| {
-                let selected = rows.select(tenant.index, matchers, keep);
+                let selected = rows.select(tenant.index, matchers, seen, keep);
                 found.extend(selected.map(|(stream, row)| (Arc::clone(stream), Arc::clone(row))));
             });
         }
@@ -135,12 +142,10 @@ impl LogScan {
         inner: &Inner,
         context: &RequestContext,
         request: &ScanRequest,
+        at: &ReadAt,
     ) -> Result<Self> {
-        context.check()?;
-        inner.check_generation(request.generation)?;
         let matchers = all_matchers(context, &request.matchers);
-        let view = inner.view();
-        let mut rows = collect::<LogRecord>(inner, &view, context, &matchers, request.range)?;
+        let mut rows = collect::<LogRecord>(inner, at, context, &matchers, request.range)?;
         sort_and_limit(&mut rows, request.limit);
         let rows: Vec<_> = rows
             .into_iter()
@@ -158,12 +163,10 @@ impl SpanScan {
         inner: &Inner,
         context: &RequestContext,
         request: &ScanRequest,
+        at: &ReadAt,
     ) -> Result<Self> {
-        context.check()?;
-        inner.check_generation(request.generation)?;
         let matchers = all_matchers(context, &request.matchers);
-        let view = inner.view();
-        let found = collect::<Span>(inner, &view, context, &matchers, request.range)?;
+        let found = collect::<Span>(inner, at, context, &matchers, request.range)?;
         let mut rows = newest_versions(found);
         sort_and_limit(&mut rows, request.limit);
         let rows: Vec<_> = rows

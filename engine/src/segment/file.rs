@@ -40,6 +40,7 @@ pub struct SegmentFile {
     bytes: SegmentBytes,
     /// Names this open file in caches; never used twice in a process.
     uid: u64,
+    version: u16,
     signal: Signal,
     identity: FileIdentity,
     /// Bytes before the page checksums.
@@ -77,6 +78,7 @@ impl SegmentFile {
         Ok(Self {
             path,
             uid: NEXT_UID.fetch_add(1, Ordering::Relaxed),
+            version: tail.version,
             signal: tail.signal,
             identity: FileIdentity {
                 length: data.len() as u64,
@@ -95,6 +97,12 @@ impl SegmentFile {
         &self.path
     }
 
+    /// The format version that it was written in.
+    #[must_use]
+    pub fn version(&self) -> u16 {
+        self.version
+    }
+
     /// The signal it holds.
     #[must_use]
     pub fn signal(&self) -> Signal {
@@ -105,6 +113,14 @@ impl SegmentFile {
     #[must_use]
     pub fn identity(&self) -> FileIdentity {
         self.identity
+    }
+
+    /// Estimated bytes held in memory besides the file's own: path, marks of checked pages, sections,
+    /// names of labels.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let names = self.section(SectionKind::LabelNames).length as usize;
+        let sections = self.sections.len() * size_of::<(SectionKind, Section)>();
+        self.path.as_os_str().len() + self.checked.len() * 8 + sections + 2 * names
     }
 
     /// A number that no other open file of this process has.
@@ -262,6 +278,7 @@ fn corruption(path: &Path, offset: u64, expected: &str, found: &str) -> EngineEr
 
 /// What header, checksums, section table and trailer say.
 pub(super) struct Tail {
+    version: u16,
     signal: Signal,
     pub(super) checksum: u32,
     pub(super) body_length: usize,
@@ -392,6 +409,7 @@ impl Ends {
         let (_, table) = tables.split_at(tables.len() - table_bytes);
         let table_at = self.trailer_at - table_bytes;
         Ok(Tail {
+            version: self.version,
             signal: self.signal,
             checksum: self.checksum,
             body_length: self.body_length,

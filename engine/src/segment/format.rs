@@ -16,7 +16,7 @@ pub const MAGIC: [u8; 8] = *b"CHRNSEG\0";
 /// Last bytes of every segment.
 pub const END_MAGIC: [u8; 8] = *b"CHRNEND\0";
 /// The version this code writes; it reads every version from 1 on.
-pub const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 2;
 
 /// Bytes of the header.
 pub const HEADER_SIZE: usize = 24;
@@ -96,12 +96,15 @@ pub const TRACE_FINGERPRINT_BITS: u32 = 48;
 pub const CHUNK_HISTOGRAMS: u8 = 1;
 /// Chunk flag: a column of start timestamps comes before the values.
 pub const CHUNK_START_TIMES: u8 = 2;
-/// Chunk flag: a column of arrival generations comes before the values.
+/// Chunk flag: a column says by how much each sample arrived later than its own time.
 pub const CHUNK_ARRIVALS: u8 = 4;
 /// Chunk flag: a statistics record exists.
 pub const CHUNK_STATS: u8 = 8;
+/// Chunk flag (from version 2 on): later samples have taken the place of these; a column says when.
+pub const CHUNK_SUPERSEDED: u8 = 16;
 /// All chunk flags.
-pub const CHUNK_FLAGS: u8 = CHUNK_HISTOGRAMS | CHUNK_START_TIMES | CHUNK_ARRIVALS | CHUNK_STATS;
+pub const CHUNK_FLAGS: u8 =
+    CHUNK_HISTOGRAMS | CHUNK_START_TIMES | CHUNK_ARRIVALS | CHUNK_STATS | CHUNK_SUPERSEDED;
 
 /// What a section holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

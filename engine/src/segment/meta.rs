@@ -56,6 +56,8 @@ pub struct SegmentMeta {
     pub row_count: u64,
     /// Chunks (metrics) or blocks (logs, spans).
     pub chunk_count: u64,
+    /// Samples besides the rows that later ones have taken the place of, kept for reads as of then.
+    pub superseded_count: u64,
 }
 
 impl SegmentMeta {
@@ -82,6 +84,7 @@ impl SegmentMeta {
         put_u64(&mut out, self.series_count);
         put_u64(&mut out, self.row_count);
         put_u64(&mut out, self.chunk_count);
+        put_u64(&mut out, self.superseded_count);
         out
     }
 
@@ -126,6 +129,10 @@ impl SegmentMeta {
             series_count: cursor.varint()?,
             row_count: cursor.varint()?,
             chunk_count: cursor.varint()?,
+            superseded_count: match file.version() {
+                1 => 0,
+                _ => cursor.varint()?,
+            },
         };
         // Rows are u32 everywhere, so this bounds what a damaged count can make us allocate or walk.
         if meta.series_count > u64::from(u32::MAX) {

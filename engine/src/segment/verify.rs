@@ -102,7 +102,7 @@ fn verify_metrics(reader: &MetricSegmentReader) -> Result<Verified> {
             ));
         }
         verified.rows += samples.len() as u64;
-        for chunk in reader.chunks(row, TimeRange::ALL)? {
+        for chunk in reader.all_chunks(row, TimeRange::ALL)? {
             reader.chunk_stats(&chunk)?;
             reader.arrivals(&chunk)?;
             verified.chunks += 1;

@@ -15,11 +15,12 @@ use hashbrown::{HashMap, HashSet};
 
 use super::engine::{Engine, Payload};
 use super::inner::{Inner, SessionToken};
-use super::view::{Hides, View};
+use super::snapshot::LivePins;
+use super::view::{FrozenHead, Hides, View};
 use crate::append::Committed;
 use crate::context::RequestContext;
 use crate::error::{EngineError, Result};
-use crate::head::data::HeadData;
+use crate::head::data::{HeadData, PushMode};
 use crate::head::series_data::{Sample, SampleValue};
 use crate::head::series_table::{TenantIndex, slot_of};
 use crate::head::tenant::Tenant;
@@ -243,12 +244,15 @@ impl Inner {
     }
 
     /// Makes a record visible. Called by one thread at a time, in the order of the log.
-    pub(crate) fn apply(&self, sequence: u64, record: Record, epoch: u32) {
+    pub(crate) fn apply(&self, sequence: u64, mut record: Record, epoch: u32) {
+        // Pins begin between two records.
+        let _applying = self.applying.lock();
         self.table
             .set_defined(record.series.iter().map(|(series, _)| *series), epoch);
         let tenant = self.tenant_or_insert(&record.tenant);
-        for deletion in &record.deletions {
-            self.change_view(|view| self.delete_from(view, sequence, &tenant, deletion));
+        if record.derivation.is_some() || !record.deletions.is_empty() {
+            // One change of the view: no reader sees a range removed and not yet written anew.
+            self.change_view(|view| self.change_rows(view, sequence, &tenant, &mut record));
         }
         for op in &record.state {
             self.state.apply(&tenant.id, op);
@@ -263,8 +267,13 @@ impl Inner {
             tenant.set_metadata(&metric, metadata);
             active.metadata.lock().insert((tenant.index, metric));
         }
+        let mode = PushMode {
+            arrival: self.keeps_superseded().then_some(record.arrival.0),
+            pins: self.pins.live(),
+        };
         push_metrics(
             active,
+            mode,
             &record.samples,
             record.histograms.into_iter().map(|row| {
                 let start = row.start.map_or(0, |start| start.0);
@@ -303,16 +312,51 @@ impl Inner {
         }
     }
 
-    /// Takes deleted rows out of the head of a view, and notes what segments have to hide.
-    pub(crate) fn delete_from(
+    /// Does what changes earlier rows: deletions, and the rows of a derivation, which are taken out of
+    /// the record.
+    pub(crate) fn change_rows(
         &self,
         view: &mut View,
         sequence: u64,
         tenant: &Tenant,
+        record: &mut Record,
+    ) {
+        for deletion in &record.deletions {
+            self.delete_from(view, sequence, tenant, record, deletion);
+        }
+        if record.derivation.is_some() {
+            let keep = self.keeps_superseded();
+            Arc::make_mut(&mut view.derived).push_record(tenant.index, record, keep);
+        }
+    }
+
+    /// Takes deleted rows out of the head of a view, and notes what segments have to hide.
+    fn delete_from(
+        &self,
+        view: &mut View,
+        sequence: u64,
+        tenant: &Tenant,
+        record: &Record,
         deletion: &Deletion,
     ) {
-        for head in view.heads() {
-            erase(head, tenant, deletion);
+        let derivation = record.derivation.clone();
+        if derivation.is_none() {
+            let pins = self.pins.live();
+            for head in view.heads() {
+                erase(head, tenant, deletion, &pins);
+            }
+        }
+        if deletion.signal == Signal::Metrics {
+            let slots = tenant.postings.read().select(&deletion.matchers);
+            let replaced = derivation.is_some() && self.keeps_superseded();
+            let until = replaced.then_some(record.arrival.0);
+            let frozen = view.frozen.iter_mut().map(|frozen| &mut frozen.derived);
+            for derived in frozen.chain([&mut view.derived]) {
+                if !derived.is_empty() {
+                    let derived = Arc::make_mut(derived);
+                    derived.remove(&slots, derivation.as_deref(), deletion.range, until);
+                }
+            }
         }
         self.raise_generation(deletion.generation);
         let tombstone = Tombstone {
@@ -323,10 +367,16 @@ impl Inner {
             range: deletion.range,
             generation: deletion.generation,
             sequence,
+            derivation,
+            arrival: record.arrival,
         };
         // Replay meets deletions that the manifest has already.
         let known = view.tombstones.iter().any(|known| known.id == tombstone.id);
-        let needed = !view.frozen.is_empty()
+        let is_frozen = |frozen: &FrozenHead| match tombstone.derivation {
+            None => true,
+            Some(_) => !frozen.derived.is_empty(),
+        };
+        let needed = view.frozen.iter().any(is_frozen)
             || view
                 .segments
                 .iter()
@@ -340,6 +390,7 @@ impl Inner {
 /// Appends the metric rows of a record: floats, then histograms.
 fn push_metrics(
     active: &HeadData,
+    mode: PushMode,
     samples: &crate::wal::Samples,
     histograms: impl Iterator<Item = (SeriesRef, Sample)>,
 ) {
@@ -360,11 +411,13 @@ fn push_metrics(
             },
         )
     });
-    active.push_samples(floats.chain(histograms.map(|(series, row)| (slot_of(series), row))));
+    let histograms = histograms.map(|(series, row)| (slot_of(series), row));
+    active.push_samples(floats.chain(histograms), mode);
 }
 
 /// Takes deleted rows out of a generation of the head.
-fn erase(head: &HeadData, tenant: &Tenant, deletion: &Deletion) {
+fn erase(head: &HeadData, tenant: &Tenant, deletion: &Deletion, pins: &LivePins) {
+    let newest_pin = pins.last().copied().unwrap_or(0);
     let Deletion {
         matchers, range, ..
     } = deletion;
@@ -372,17 +425,19 @@ fn erase(head: &HeadData, tenant: &Tenant, deletion: &Deletion) {
         Signal::Metrics => {
             let slots = tenant.postings.read().select(matchers);
             for slot in slots {
-                head.remove(slot, *range);
+                head.remove(slot, *range, pins.clone());
                 head.exemplars.write().remove(slot, *range);
             }
         }
         Signal::Logs => {
             let doomed = |record: &crate::model::LogRecord| range.contains(record.time);
-            head.logs.write().remove(tenant.index, matchers, doomed);
+            let mut logs = head.logs.write();
+            logs.remove(tenant.index, matchers, newest_pin, doomed);
         }
         Signal::Spans => {
             let doomed = |span: &crate::model::Span| range.contains(span.time);
-            head.spans.write().remove(tenant.index, matchers, doomed);
+            let mut spans = head.spans.write();
+            spans.remove(tenant.index, matchers, newest_pin, doomed);
         }
     }
 }

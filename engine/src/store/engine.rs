@@ -90,6 +90,11 @@ impl Engine {
         })
     }
 
+    /// The state that outlives the handle for as long as something reads it.
+    pub(crate) fn shared(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
     pub(crate) fn tail(&self) -> Option<&Mutex<Tail>> {
         self.tail.as_ref()
     }

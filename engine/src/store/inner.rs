@@ -2,7 +2,7 @@
 //!
 //! Locks, in the order in which they are taken: `maintenance` (one seal, merge or deletion of files
 //! at a time), `gate` (shared by commits, exclusive for starting a new generation of the head),
-//! `view` (swapped in a moment). No lock is held while waiting for the disk but `maintenance`.
+//! `applying` (one record at a time), `view` (swapped in a moment). No lock is held while waiting for the disk but `maintenance`.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
+use super::snapshot::Pins;
 use super::swap::Swap;
 use super::view::View;
 use crate::context::{CancelToken, TenantId};
@@ -20,7 +21,7 @@ use crate::head::tenant::Tenant;
 use crate::io::SharedFileSystem;
 use crate::manifest::Manifest;
 use crate::model::{Generation, SeriesRef, TimestampNs};
-use crate::options::StoreOptions;
+use crate::options::{StoreOptions, TenantLimits};
 use crate::state::StateStore;
 use crate::wal::ReplayReport;
 
@@ -42,6 +43,8 @@ pub(crate) struct Inner {
     pub(crate) table: SeriesTable,
     pub(crate) state: StateStore,
     pub(crate) tenants: RwLock<HashMap<TenantId, Arc<Tenant>>>,
+    /// Limits that were changed since the store was opened.
+    pub(crate) changed_limits: Mutex<HashMap<TenantId, TenantLimits>>,
     pub(crate) view: Swap<View>,
     /// Epoch of the log: grows with each generation of the head, and definitions of series are
     /// repeated in each, so that the log of earlier epochs can go.
@@ -62,6 +65,9 @@ pub(crate) struct Inner {
     pub(crate) shutdown: CancelToken,
     /// As measured last.
     pub(crate) postings_bytes: AtomicU64,
+    pub(crate) pins: Pins,
+    /// Held while a record is applied, and for a moment when a pin begins.
+    pub(crate) applying: Mutex<()>,
 }
 
 impl Inner {
@@ -70,7 +76,7 @@ impl Inner {
         self.view.load()
     }
 
-    /// Replaces the view by what `change` makes of it.
+    /// Replaces the view by what `change` makes of it; in place when no reader holds it.
     pub(crate) fn change_view(&self, change: impl FnOnce(&mut View)) {
         self.view.change(change);
     }
@@ -104,6 +110,36 @@ impl Inner {
         }
     }
 
+    /// Whether rows stay for reads as of then when others take their place.
+    pub(crate) fn keeps_superseded(&self) -> bool {
+        !self.options.as_of_retention.is_zero()
+    }
+
+    /// Refuses reads as of a moment that cannot be told any more.
+    pub(crate) fn check_as_of(&self, moment: TimestampNs) -> Result<()> {
+        let kept = self.manifest.lock().as_of_since;
+        let since = kept.map_or(i64::MAX, |since| since.0.max(self.as_of_horizon()));
+        let now = self.now().0;
+        // The present can always be read.
+        if moment.0 >= since.min(now) {
+            return Ok(());
+        }
+        Err(EngineError::AsOfTooOld {
+            moment: moment.0,
+            since: since.min(now),
+        })
+    }
+
+    /// No read goes further back: rows whose place was taken at this time or before can go.
+    pub(crate) fn as_of_horizon(&self) -> i64 {
+        if !self.keeps_superseded() {
+            return i64::MAX;
+        }
+        let retention = self.options.as_of_retention.as_nanos();
+        let retention = i64::try_from(retention).unwrap_or(i64::MAX);
+        self.now().0.saturating_sub(retention)
+    }
+
     /// Refuses writes to a store that takes none.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) {
@@ -120,8 +156,8 @@ impl Inner {
 
     /// Estimated bytes of rows, series and indexes in memory.
     pub(crate) fn memory_bytes(&self) -> u64 {
-        let rows: u64 = self.view.load().heads().map(|head| head.bytes()).sum();
-        rows + self.index_bytes()
+        let view = self.view.load();
+        view.head_bytes() + self.pins.held_bytes(&view) + self.index_bytes()
     }
 
     /// Estimated bytes of series, hash tables and postings.
@@ -147,12 +183,30 @@ impl Inner {
         if let Some(tenant) = self.tenant(id) {
             return tenant;
         }
+        // The lock of the limits comes first, as in `set_limits`.
+        let changed = self.changed_limits.lock();
         let mut tenants = self.tenants.write();
         let index = tenants.len() as TenantIndex;
-        let tenant = tenants
-            .entry(id.clone())
-            .or_insert_with(|| Arc::new(Tenant::new(id.clone(), index)));
+        let tenant = tenants.entry(id.clone()).or_insert_with(|| {
+            let limits = changed.get(id).cloned();
+            let limits = limits.unwrap_or_else(|| self.options.limits_of(id));
+            Arc::new(Tenant::new(id.clone(), index, limits))
+        });
         Arc::clone(tenant)
+    }
+
+    /// What a tenant may have.
+    pub(crate) fn limits_of(&self, id: &TenantId) -> TenantLimits {
+        let changed = self.changed_limits.lock().get(id).cloned();
+        changed.unwrap_or_else(|| self.options.limits_of(id))
+    }
+
+    pub(crate) fn set_limits(&self, id: &TenantId, limits: TenantLimits) {
+        let mut changed = self.changed_limits.lock();
+        changed.insert(id.clone(), limits.clone());
+        if let Some(tenant) = self.tenant(id) {
+            tenant.set_limits(limits);
+        }
     }
 
     /// All tenants, by index.
@@ -166,20 +220,5 @@ impl Inner {
         let mut ids: Vec<_> = self.tenants.read().keys().cloned().collect();
         ids.sort();
         ids
-    }
-
-    /// Refuses a new series at the tenant's limit, naming the label with the most values.
-    pub(crate) fn check_series_limit(&self, tenant: &Tenant) -> Result<()> {
-        let limit = self.options.series_per_tenant_max;
-        let postings = tenant.postings.read();
-        if limit == 0 || postings.series_count() < limit {
-            return Ok(());
-        }
-        let (name, values) = postings.widest_label().unwrap_or(("", 0));
-        Err(EngineError::LimitExceeded(format!(
-            "tenant {}: limit of {limit} active series reached; label {name:?} has the most values \
-             ({values})",
-            tenant.id.as_str()
-        )))
     }
 }

@@ -19,17 +19,18 @@ use crate::compaction::merge_rows::merge_rows;
 use crate::compaction::plan::{
     Eagerness, MergeJob, RetentionRule, SegmentFacts, plan_merges, plan_retention,
 };
-use crate::context::RequestContext;
+use crate::context::{RequestContext, TenantId};
 use crate::error::Result;
 use crate::head::data::HeadData;
 use crate::head::seal::{NewSegment, SegmentPlace, seal_metrics};
+use crate::head::seal_derived::seal_derived;
 use crate::head::seal_rows::seal_rows;
 use crate::head::series_table::{TenantIndex, slot_of};
 use crate::head::tenant::Tenant;
 use crate::io::replace;
 use crate::manifest::{FileReference, Manifest, SegmentEntry, Tombstone};
 use crate::model::{Generation, LogRecord, SegmentId, SeriesRef, Signal, Span, TimeRange};
-use crate::segment::SegmentOrigin;
+use crate::segment::{SegmentMeta, SegmentOrigin};
 
 /// Hands out ids for new segments.
 type NextId<'a> = dyn Fn() -> SegmentId + Sync + 'a;
@@ -46,13 +47,14 @@ pub(crate) struct SegmentChange {
 impl Engine {
     /// Why the head should be sealed now, if it should.
     pub(crate) fn seal_reason(&self) -> Option<&'static str> {
-        let active = Arc::clone(&self.view.load().active);
+        let view = self.view();
+        let (active, derived) = (&view.active, view.derived.bytes());
         let options = &self.options;
         let memory = self.memory_bytes();
         let (samples, series) = (active.samples(), active.series());
         let log_bytes = self.wal().map_or(0, |wal| wal.stats().bytes);
         // Sealing frees rows; when most of the memory is series, it would only make short chunks.
-        if memory > options.memory_bytes_max / 2 && active.bytes() > memory / 4 {
+        if memory > options.memory_bytes_max / 2 && active.bytes() + derived > memory / 4 {
             return Some("memory");
         }
         let long_chunks = options.seal_samples_per_series_min.saturating_mul(series);
@@ -63,7 +65,8 @@ impl Engine {
         if log_bytes >= options.seal_log_bytes {
             return Some("log");
         }
-        (active.age() >= options.seal_after && !active.is_empty()).then_some("age")
+        let is_empty = active.is_empty() && derived == 0;
+        (active.age() >= options.seal_after && !is_empty).then_some("age")
     }
 
     /// Freezes the active generation and writes all frozen ones into segments.
@@ -81,9 +84,8 @@ impl Engine {
             let Some(frozen) = self.view.load().frozen.first().cloned() else {
                 break;
             };
-            let data = Arc::clone(&frozen.data);
             self.make_and_publish(|next_id| {
-                let mut unsaved = data.metadata.lock().clone();
+                let mut unsaved = frozen.data.metadata.lock().clone();
                 let place = self.segment_place(next_id);
                 let added = self.write_segments(&place, &frozen, &mut unsaved)?;
                 self.log_metadata_again(&unsaved)?;
@@ -93,7 +95,7 @@ impl Engine {
                     ..SegmentChange::default()
                 })
             })?;
-            self.evict_inactive(&data);
+            self.evict_inactive(&frozen);
         }
         self.shrink_postings();
         self.measure_postings();
@@ -124,13 +126,16 @@ impl Engine {
         let now = self.now();
         let generation = self.next_generation();
         self.change_view(|view| {
-            let data = std::mem::take(&mut view.active);
+            let next = Arc::new(HeadData::after_pins(self.pins.issued()));
+            let data = std::mem::replace(&mut view.active, next);
+            let derived = std::mem::take(&mut view.derived);
             let since = std::mem::replace(&mut view.since, now);
             view.frozen.push(FrozenHead {
                 generation,
                 sequence,
                 since,
                 data,
+                derived,
             });
         });
         Ok(seen)
@@ -164,7 +169,12 @@ impl Engine {
             derivation: None,
             sources: Vec::new(),
         };
-        let mut sealed = seal_metrics(place, &self.table, &tenants, data, origin_of, unsaved)?;
+        let (table, horizon) = (&self.table, self.as_of_horizon());
+        let mut sealed = seal_metrics(place, table, &tenants, data, horizon, origin_of, unsaved)?;
+        let derived = &frozen.derived;
+        sealed.extend(seal_derived(
+            place, table, &tenants, derived, horizon, origin_of, unsaved,
+        )?);
         sealed.extend(seal_rows::<LogRecord>(place, &tenants, data, origin_of)?);
         sealed.extend(seal_rows::<Span>(place, &tenants, data, origin_of)?);
         Ok(sealed)
@@ -172,10 +182,11 @@ impl Engine {
 
     /// Takes series out of the head that have no rows in any generation and had none in the one just
     /// sealed: they were silent for at least a whole generation.
-    fn evict_inactive(&self, sealed: &HeadData) {
+    fn evict_inactive(&self, sealed: &FrozenHead) {
         let view = self.view();
-        let is_live =
-            |slot: u32| sealed.has_rows(slot) || view.heads().any(|head| head.has_rows(slot));
+        let is_live = |slot: u32| {
+            sealed.data.has_rows(slot) || sealed.derived.has(slot) || view.has_rows(slot)
+        };
         let mut pending = self.evicted.lock();
         let waiting: hashbrown::HashSet<SeriesRef> =
             pending.iter().flat_map(|e| &e.series).copied().collect();
@@ -195,6 +206,10 @@ impl Engine {
 
     /// Frees the slots of evicted series that no session can know any more.
     fn free_evicted(&self) {
+        // An earlier view that a pin holds may have rows of them.
+        if !self.pins.live().is_empty() {
+            return;
+        }
         let view = self.view();
         let mut pending = self.evicted.lock();
         pending.retain_mut(|evicted| {
@@ -202,11 +217,10 @@ impl Engine {
                 return true;
             }
             // A session that was open then may have written: such series wait for their seal.
-            let has_rows = |slot: u32| view.heads().any(|head| head.has_rows(slot));
             let (busy, gone): (Vec<_>, Vec<_>) = evicted
                 .series
                 .drain(..)
-                .partition(|series| has_rows(slot_of(*series)));
+                .partition(|series| view.has_rows(slot_of(*series)));
             let tenants = self.all_tenants();
             let owner_of = |tenant: TenantIndex| tenants.get(tenant as usize).map(|t| t.owner());
             self.table.free(&gone, owner_of);
@@ -240,17 +254,24 @@ impl Engine {
     }
 
     /// What is done in the background now and then: retention, merges that pay, and the erasing of
-    /// what deletions hide.
+    /// what deletions hide and of what nobody may read any more.
     pub(crate) fn housekeep(&self) -> Result<()> {
         self.compact_all(Eagerness::Background)?;
-        if !self.view().tombstones.is_empty() {
+        if self.has_rows_to_erase() {
             self.compact_all(Eagerness::Erase)?;
         }
         Ok(())
     }
 
+    /// Whether segments hold rows that nobody may read any more.
+    fn has_rows_to_erase(&self) -> bool {
+        let (view, horizon) = (self.view(), self.as_of_horizon());
+        let mut segments = view.segments.iter();
+        !view.tombstones.is_empty() || segments.any(|s| is_history_over(s.meta(), horizon))
+    }
+
     fn segment_facts(&self) -> Vec<SegmentFacts> {
-        let view = self.view();
+        let (view, horizon) = (self.view(), self.as_of_horizon());
         let facts = view.segments.iter().map(|segment| {
             let meta = segment.meta();
             SegmentFacts {
@@ -262,25 +283,27 @@ impl Engine {
                 generation: segment.generation(),
                 range: meta.range,
                 bytes: segment.bytes,
-                has_deleted: view.tombstones.iter().any(|t| t.concerns(segment)),
+                has_deleted: view.tombstones.iter().any(|t| t.concerns(segment))
+                    || is_history_over(meta, horizon),
             }
         });
         facts.collect()
     }
 
-    fn retention_rule(&self) -> RetentionRule {
-        let age = self
-            .options
+    fn retention_rule(&self, tenant: &TenantId) -> RetentionRule {
+        let limits = self.tenant_or_insert(tenant).limits();
+        let age = limits
             .retention
             .map(|age| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
         RetentionRule {
             oldest: age.map(|age| self.now().0.saturating_sub(age)),
-            bytes_max: self.options.retention_bytes,
+            bytes_max: limits.retention_bytes,
         }
     }
 
     fn drop_expired(&self) -> Result<()> {
-        let removed = plan_retention(&self.segment_facts(), self.retention_rule());
+        let rule_of = |tenant: &TenantId| self.retention_rule(tenant);
+        let removed = plan_retention(&self.segment_facts(), rule_of, self.options.retention_bytes);
         if removed.is_empty() {
             return Ok(());
         }
@@ -298,14 +321,16 @@ impl Engine {
             .filter_map(|id| view.segments.iter().find(|segment| segment.id == *id))
             .map(Arc::clone)
             .collect();
+        let Some(first) = inputs.first() else {
+            return Ok(());
+        };
+        let (signal, tenant) = (first.meta().signal, &first.meta().origin.tenant);
         let input = MergeInput {
             segments: &inputs,
             tombstones: &view.tombstones,
-            oldest: self.retention_rule().oldest.unwrap_or(i64::MIN),
+            horizon: self.as_of_horizon(),
+            oldest: self.retention_rule(tenant).oldest.unwrap_or(i64::MIN),
             effort: EncodeEffort::Compact,
-        };
-        let Some(signal) = inputs.first().map(|segment| segment.meta().signal) else {
-            return Ok(());
         };
         self.make_and_publish(|next_id| {
             let place = self.segment_place(next_id);
@@ -474,4 +499,9 @@ impl Engine {
         replace(&*self.fs, &self.dir.join(&name), &bytes)?;
         Ok(Some(FileReference::of(name, &bytes)))
     }
+}
+
+/// Whether all superseded rows of a segment are older than any read as of then may be.
+fn is_history_over(meta: &SegmentMeta, horizon: i64) -> bool {
+    meta.superseded_count > 0 && meta.origin.arrival.end.0 <= horizon
 }

@@ -15,6 +15,7 @@ use super::backup::check_openable;
 use super::engine::{Engine, HeadApplier};
 use super::inner::Inner;
 use super::segments::Segment;
+use super::snapshot::Pins;
 use super::swap::Swap;
 use super::view::View;
 use crate::context::CancelToken;
@@ -22,7 +23,7 @@ use crate::error::{EngineError, Result};
 use crate::head::series_table::{SeriesTable, slot_of};
 use crate::io::{FileSystem, SharedFileSystem};
 use crate::manifest::{MANIFEST_FILE, Manifest};
-use crate::model::{SegmentId, SeriesRef};
+use crate::model::{Generation, SegmentId, SeriesRef};
 use crate::options::{StoreOptions, SyncMode};
 use crate::segment::file_name;
 use crate::state::StateStore;
@@ -69,6 +70,7 @@ impl Engine {
         // It may have been put in place by a process that could not make its name durable: nothing that
         // the one before it names may go until this one is sure to stay.
         fs.sync_dir(dir)?;
+        let manifest = note_as_of(manifest, &*fs, dir, &options)?;
         manifest.check_files(&*fs, dir)?;
         manifest.remove_orphans(&*fs, dir)?;
         let start = manifest.log;
@@ -89,6 +91,23 @@ impl Engine {
         engine.start_worker()?;
         Ok(engine)
     }
+}
+
+/// Notes in the manifest since when overwritten rows are kept, if that changes with this opening.
+fn note_as_of(
+    mut manifest: Manifest,
+    fs: &dyn FileSystem,
+    dir: &Path,
+    options: &StoreOptions,
+) -> Result<Manifest> {
+    let keeps = !options.as_of_retention.is_zero();
+    if keeps == manifest.as_of_since.is_some() {
+        return Ok(manifest);
+    }
+    manifest.as_of_since = keeps.then(|| options.clock.now());
+    manifest.generation = Generation(manifest.generation.0 + 1);
+    manifest.store(fs, dir)?;
+    Ok(manifest)
 }
 
 fn lost_manifest(dir: &Path) -> EngineError {
@@ -128,6 +147,7 @@ impl Inner {
             frozen: Vec::new(),
             since: options.clock.now(),
             active: Arc::default(),
+            derived: Arc::default(),
         };
         let inner = Self {
             options,
@@ -136,6 +156,7 @@ impl Inner {
             table: SeriesTable::new(random_seed()),
             state,
             tenants: RwLock::default(),
+            changed_limits: Mutex::default(),
             view: Swap::new(view),
             gate: RwLock::new(1),
             maintenance: Mutex::new(()),
@@ -146,6 +167,8 @@ impl Inner {
             closed: AtomicBool::new(false),
             shutdown: CancelToken::default(),
             postings_bytes: AtomicU64::new(0),
+            pins: Pins::default(),
+            applying: Mutex::new(()),
             replayed: ReplayReport::default(),
             manifest: Mutex::new(manifest),
             leftovers: Mutex::default(),

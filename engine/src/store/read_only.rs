@@ -148,13 +148,13 @@ impl Engine {
             frozen: Vec::new(),
             since: self.now(),
             active: Arc::default(),
+            derived: Arc::default(),
         };
         let mut tail = Tail::new(&self.dir, manifest.log);
         let complete = tail.catch_up(self, |sequence, record| {
+            let mut record = record;
             let tenant = self.tenant_or_insert(&record.tenant);
-            for deletion in &record.deletions {
-                self.delete_from(&mut view, sequence, &tenant, deletion);
-            }
+            self.change_rows(&mut view, sequence, &tenant, &mut record);
             for op in &record.state {
                 state.apply(&tenant.id, op);
             }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::segments::{Segment, SegmentBody};
+use super::snapshot::RowMarks;
 use crate::error::Result;
 use crate::head::data::HeadData;
 use crate::head::rows::Rows;
@@ -25,6 +26,8 @@ pub(crate) trait RowKind: Send + Sync + Sized + 'static {
     fn is_replaced_by(&self, later: &Self) -> bool;
     /// Calls `look` with the rows of a generation of the head.
     fn with_rows<T>(head: &HeadData, look: impl FnOnce(&Rows<Self>) -> T) -> T;
+    /// Where the rows of a generation of the head end for a pin.
+    fn mark(marks: RowMarks) -> u64;
     fn reader(segment: &Segment) -> Option<&RowSegmentReader>;
     /// Rows of a segment with the numbers of their streams, in order of stream, time and arrival.
     fn read(segment: &Segment, filter: &RowFilter) -> Result<Vec<(u32, Self)>>;
@@ -53,6 +56,10 @@ impl RowKind for LogRecord {
 
     fn with_rows<T>(head: &HeadData, look: impl FnOnce(&Rows<Self>) -> T) -> T {
         look(&head.logs.read())
+    }
+
+    fn mark(marks: RowMarks) -> u64 {
+        marks.logs
     }
 
     fn reader(segment: &Segment) -> Option<&RowSegmentReader> {
@@ -109,6 +116,10 @@ impl RowKind for Span {
 
     fn with_rows<T>(head: &HeadData, look: impl FnOnce(&Rows<Self>) -> T) -> T {
         look(&head.spans.read())
+    }
+
+    fn mark(marks: RowMarks) -> u64 {
+        marks.spans
     }
 
     fn reader(segment: &Segment) -> Option<&RowSegmentReader> {

@@ -80,6 +80,11 @@ impl Segment {
         }
     }
 
+    /// Estimated bytes held in memory besides the mapped file.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        (size_of::<Self>() + self.file().heap_bytes()) as u64
+    }
+
     pub(crate) fn metrics(&self) -> Option<&MetricSegmentReader> {
         match &self.body {
             SegmentBody::Metrics(reader) => Some(reader),

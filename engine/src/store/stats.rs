@@ -43,6 +43,17 @@ pub struct StoreStats {
     pub memory_bytes: u64,
     /// Generations of the head that wait to be sealed.
     pub frozen_heads: u64,
+    /// Derived rows in the head, superseded ones included.
+    pub head_derived_rows: u64,
+    /// Estimated bytes of them.
+    pub head_derived_bytes: u64,
+    /// Estimated bytes that only live snapshots hold: series as they were, sealed generations.
+    pub snapshot_bytes: u64,
+    /// Bytes that open segments hold in memory: label names, page marks. What they map is the
+    /// kernel's, and goes when memory is short.
+    pub segment_index_bytes: u64,
+    /// Samples in segments that later ones have taken the place of.
+    pub superseded_rows: u64,
     /// State documents, and the bytes of their names and contents.
     pub state_documents: (u64, u64),
     /// The write-ahead log, its syncs among it; `None` for a store opened for reading.
@@ -73,6 +84,13 @@ pub struct SegmentInfo {
     pub bytes: u64,
     /// The generation that brought it.
     pub generation: Generation,
+    /// The computation that made the rows; `None` for received ones.
+    pub derivation: Option<String>,
+    /// Of received rows: generations that were merged into it. Of derived rows: generations of the
+    /// store that they were computed from.
+    pub sources: Vec<Generation>,
+    /// When the rows arrived: first and last.
+    pub arrival: TimeRange,
 }
 
 /// What makes a tenant's index large; each list has the largest entries first.
@@ -124,7 +142,14 @@ pub(crate) fn collect(inner: &Engine) -> StoreStats {
             });
         }
     }
+    stats.snapshot_bytes = inner.pins.held_bytes(&view);
+    for derived in view.derived_heads() {
+        stats.head_derived_rows += derived.rows();
+        stats.head_derived_bytes += derived.bytes();
+    }
     for segment in view.segments.iter() {
+        stats.segment_index_bytes += segment.heap_bytes();
+        stats.superseded_rows += segment.meta().superseded_count;
         stats.segments += 1;
         stats.segment_bytes += segment.bytes;
         stats.segment_rows += segment.meta().row_count;
@@ -148,6 +173,9 @@ pub(crate) fn segments(inner: &Inner) -> Vec<SegmentInfo> {
             series: meta.series_count,
             bytes: segment.bytes,
             generation: segment.generation(),
+            derivation: meta.origin.derivation.clone(),
+            sources: meta.origin.sources.clone(),
+            arrival: meta.origin.arrival,
         }
     });
     infos.collect()

@@ -22,11 +22,9 @@ impl<T: Clone> Swap<T> {
         Arc::clone(&self.0.read())
     }
 
-    /// Replaces the value by what `change` makes of it. Changes happen one after the other.
+    /// Replaces the value by what `change` makes of it; in place when no reader holds it. Changes
+    /// happen one after the other.
     pub(crate) fn change(&self, change: impl FnOnce(&mut T)) {
-        let mut in_force = self.0.write();
-        let mut next = T::clone(&in_force);
-        change(&mut next);
-        *in_force = Arc::new(next);
+        change(Arc::make_mut(&mut self.0.write()));
     }
 }

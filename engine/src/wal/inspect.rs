@@ -133,12 +133,12 @@ fn describe(
             deletion.range.end
         )?;
     }
-    for replacement in &record.replacements {
-        let range = replacement.range;
+    if !record.sources.is_empty() {
+        let sources: Vec<String> = record.sources.iter().map(ToString::to_string).collect();
         writeln!(
             out,
-            "                series {} anew from {} to {}",
-            replacement.series.0, range.start, range.end
+            "                computed from generations {}",
+            sources.join(", ")
         )?;
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use chronolith_engine::codec::checksum::crc32c;
 use chronolith_engine::manifest::{FileReference, Manifest, SegmentEntry, Tombstone};
-use chronolith_engine::model::{Generation, SegmentId, Signal, TimeRange};
+use chronolith_engine::model::{Generation, SegmentId, Signal, TimeRange, TimestampNs};
 use chronolith_engine::segment::{FileIdentity, SegmentMeta, SegmentOrigin};
 use chronolith_engine::{MatchOp, Matcher, TenantId};
 
@@ -104,6 +104,7 @@ fn files() -> Vec<Vec<u8>> {
                 series_count: 800,
                 row_count: 190_000,
                 chunk_count: 1_600,
+                superseded_count: 12,
             },
         });
     }
@@ -122,6 +123,8 @@ fn files() -> Vec<Vec<u8>> {
         range: TimeRange::ALL,
         generation: Generation(8),
         sequence: 77,
+        derivation: Some("rule/a".into()),
+        arrival: TimestampNs(5),
     });
     vec![Manifest::default().encode(), full.encode()]
 }

@@ -3,7 +3,8 @@
 //! A 1.0 request is stored whole or refused whole; a 2.0 request may be stored in part, and the
 //! refusal then names the first series that was left out. In both, series whose labels cannot be
 //! (not UTF-8, no metric name, a name twice, beyond the engine's limits) are left out and counted:
-//! one such series must not hold back its neighbours for ever.
+//! one such series must not hold back its neighbours for ever. The same holds for new series beyond the
+//! tenant's limits: those that are known are stored, and the answer says how many were refused and why.
 
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ pub struct Counts {
     pub exemplars: u64,
     /// Series left out because of their labels.
     pub series_invalid: u64,
+    /// New series left out because of the tenant's limits.
+    pub series_over_limit: u64,
 }
 
 /// Why a request, or in 2.0 a series of it, was refused.
@@ -62,6 +65,8 @@ pub struct Prepared<'a> {
     pub counts: Counts,
     /// In 2.0: why the first of the series that were left out was left out.
     pub left_out: Option<String>,
+    /// Why the first of the series beyond the tenant's limits was left out.
+    pub over_limit: Option<String>,
 }
 
 /// Times that are accepted: those that nanoseconds can hold, up to a point in the future.
@@ -113,15 +118,25 @@ fn prepare_v1_once<'a>(
 ) -> Result<Option<Prepared<'a>>, Refusal> {
     let mut append = store.begin(context)?;
     let mut counts = Counts::default();
+    let mut over_limit = None;
     let mut items = WriteRequest::new(message);
     while let Some(item) = items.next_item()? {
         match item {
             Item::Metadata(item) => add_metadata(&mut append, &item),
             Item::Series(series) => {
-                let Some(target) = find_series(store, &mut append, &series, scattered)? else {
-                    counts.series_invalid += 1;
-                    drain(series.rows())?;
-                    continue;
+                let target = match find_series(store, &mut append, &series, scattered)? {
+                    Found::Series(target) => target,
+                    Found::Invalid => {
+                        counts.series_invalid += 1;
+                        drain(series.rows())?;
+                        continue;
+                    }
+                    Found::OverLimit(reason) => {
+                        counts.series_over_limit += 1;
+                        over_limit.get_or_insert(reason);
+                        drain(series.rows())?;
+                        continue;
+                    }
                 };
                 let name = || describe(series.all_labels().unwrap_or_default());
                 let mut rows = series.rows();
@@ -168,6 +183,7 @@ fn prepare_v1_once<'a>(
         append,
         counts,
         left_out: None,
+        over_limit,
     }))
 }
 
@@ -177,23 +193,33 @@ fn drain(mut rows: Rows<'_>) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// The engine's number of a series; `None` if its labels cannot be.
+/// What became of a look for a series.
+enum Found {
+    Series(SeriesRef),
+    /// Its labels cannot be.
+    Invalid,
+    /// It is new, and the tenant's limits do not allow for it.
+    OverLimit(String),
+}
+
+/// The engine's number of a series.
 fn find_series(
     store: &Store,
     append: &mut Append<'_>,
     series: &TimeSeries<'_>,
     scattered: bool,
-) -> Result<Option<SeriesRef>, Refusal> {
+) -> Result<Found, Refusal> {
     let key = (!scattered).then(|| store.raw_key(series.raw_labels));
     if let Some(known) = key.and_then(|key| append.lookup(key)) {
-        return Ok(Some(known));
+        return Ok(Found::Series(known));
     }
     let Some(labels) = to_labels(&series.all_labels()?) else {
-        return Ok(None);
+        return Ok(Found::Invalid);
     };
     match append.define(key, &labels) {
-        Ok(series) => Ok(Some(series)),
-        Err(EngineError::InvalidArgument(_)) => Ok(None),
+        Ok(series) => Ok(Found::Series(series)),
+        Err(EngineError::InvalidArgument(_)) => Ok(Found::Invalid),
+        Err(EngineError::LimitExceeded(reason)) => Ok(Found::OverLimit(reason)),
         Err(other) => Err(other.into()),
     }
 }
@@ -320,6 +346,7 @@ pub fn prepare_v2<'a>(
         append: store.begin(context)?,
         counts: Counts::default(),
         left_out: None,
+        over_limit: None,
     };
     let mut scratch = Scratch::default();
     for series in &request.series {
@@ -352,7 +379,12 @@ fn add_series_v2(
     times: TimeLimits,
     scratch: &mut Scratch,
 ) -> Result<(), Refusal> {
-    let Prepared { append, counts, .. } = prepared;
+    let Prepared {
+        append,
+        counts,
+        over_limit,
+        ..
+    } = prepared;
     // Labels may be split over several fields and may stand anywhere, so they are collected first.
     scratch.refs.clear();
     let mut rows = Rows::new(message, Version::V2);
@@ -391,6 +423,11 @@ fn add_series_v2(
                 Err(EngineError::InvalidArgument(reason)) => {
                     counts.series_invalid += 1;
                     return Err(Refusal::Time(reason));
+                }
+                Err(EngineError::LimitExceeded(reason)) => {
+                    counts.series_over_limit += 1;
+                    over_limit.get_or_insert(reason);
+                    return Ok(());
                 }
                 Err(other) => return Err(other.into()),
             }
@@ -456,4 +493,64 @@ fn pairs<'a>(request: &RequestV2<'a>, refs: &[u64]) -> Result<Vec<RawLabel<'a>>,
         .iter()
         .map(|[name, value]| Ok((request.symbol(*name)?, request.symbol(*value)?)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use chronolith_engine::{StoreOptions, TenantLimits};
+
+    use super::*;
+    use crate::wire::protobuf::{
+        push_bytes as bytes, push_double as double, push_number as number,
+    };
+
+    /// A 1.0 message with one sample of each series.
+    fn message(instances: &[&str]) -> Vec<u8> {
+        let mut request = Vec::new();
+        for instance in instances {
+            let mut series = Vec::new();
+            for (name, value) in [("__name__", "m"), ("instance", instance)] {
+                let mut label = Vec::new();
+                bytes(&mut label, 1, name.as_bytes());
+                bytes(&mut label, 2, value.as_bytes());
+                bytes(&mut series, 1, &label);
+            }
+            let mut sample = Vec::new();
+            double(&mut sample, 1, 1.0);
+            number(&mut sample, 2, 5);
+            bytes(&mut series, 2, &sample);
+            bytes(&mut request, 1, &series);
+        }
+        request
+    }
+
+    #[test]
+    fn new_series_beyond_the_limit_do_not_hold_back_those_that_are_known() {
+        let store = Store::in_memory(StoreOptions {
+            background: false,
+            ..StoreOptions::default()
+        })
+        .unwrap();
+        let context = RequestContext::new();
+        let limits = TenantLimits {
+            series_max: 2,
+            ..TenantLimits::default()
+        };
+        store.set_tenant_limits(&context.tenant, limits);
+        let times = TimeLimits { latest_ms: 10 };
+        let prepare =
+            |instances: &[&str]| prepare_v1(&store, &context, &message(instances), times).unwrap();
+        let first = prepare(&["a", "b"]);
+        assert_eq!((first.counts.samples, &first.over_limit), (2, &None));
+        first.append.commit().unwrap();
+        let second = prepare(&["c", "a", "d", "b"]);
+        let counts = second.counts;
+        assert_eq!((counts.samples, counts.series_over_limit), (2, 2));
+        let reason = second.over_limit.unwrap();
+        assert!(
+            reason.contains("tenant default") && reason.contains("instance"),
+            "{reason}"
+        );
+        assert_eq!(second.append.commit().unwrap().rows, 2);
+    }
 }

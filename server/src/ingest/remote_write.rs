@@ -110,7 +110,8 @@ fn version(headers: &HeaderMap) -> Result<Version, ApiError> {
     }
 }
 
-/// Reads, decodes and commits. Answers what was left out, if anything was.
+/// Reads, decodes and commits. Answers what was left out, if anything was. New series beyond the
+/// tenant's limits are an error (429) although the others are stored: the sender has to hear of it.
 async fn store(
     state: &AppState,
     caller: Caller,
@@ -167,17 +168,24 @@ async fn store(
         .map_err(|_| ApiError::internal("the store dropped a commit"))?;
     committed?;
     metrics.commit_duration.observe(began.elapsed());
-    let (stored, left_out) = prepared;
+    let (stored, left_out, over_limit) = prepared;
     *counts = stored;
     let figures = [
         (&metrics.ingest_samples, stored.samples),
         (&metrics.ingest_histograms, stored.histograms),
         (&metrics.ingest_exemplars, stored.exemplars),
         (&metrics.ingest_series_invalid, stored.series_invalid),
+        (&metrics.ingest_series_over_limit, stored.series_over_limit),
         (&metrics.ingest_decoded_bytes, decoded_length as u64),
     ];
     for (counter, more) in figures {
         counter.fetch_add(more, Ordering::Relaxed);
+    }
+    if let Some(reason) = over_limit {
+        let refused = stored.series_over_limit;
+        let message =
+            format!("{reason}; {refused} new series were left out, the others are stored");
+        return Err(ApiError::new(ErrorType::TooMany, message));
     }
     Ok(left_out)
 }
@@ -194,7 +202,7 @@ fn submit(
     version: Version,
     times: TimeLimits,
     done: Done,
-) -> Result<(Counts, Option<String>), ApiError> {
+) -> Result<(Counts, Option<String>, Option<String>), ApiError> {
     // What lies in the buffer from before is overwritten, so it need not be cleared.
     if buffer.len() < decoded_length {
         buffer.resize(decoded_length, 0);
@@ -207,7 +215,7 @@ fn submit(
         Version::V1 => prepare_v1(state.store(), context, message, times),
         Version::V2 => prepare_v2(state.store(), context, message, times),
     }?;
-    let outcome = (prepared.counts, prepared.left_out);
+    let outcome = (prepared.counts, prepared.left_out, prepared.over_limit);
     prepared.append.submit(move |result| {
         // The receiver is gone when the client is; what is stored stays stored.
         let _ = done.send(result.map(|_| ()));

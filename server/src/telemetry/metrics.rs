@@ -77,6 +77,8 @@ pub struct Metrics {
     pub ingest_decoded_bytes: AtomicU64,
     /// Series left out because their labels cannot be.
     pub ingest_series_invalid: AtomicU64,
+    /// New series of writes that the tenant's limits refused.
+    pub ingest_series_over_limit: AtomicU64,
     /// Bytes of write requests in flight.
     pub ingest_inflight_bytes: AtomicU64,
     /// Writes refused because too much was in flight.
@@ -210,6 +212,11 @@ impl Metrics {
             "Series left out of a write because of their labels.",
             load(&self.ingest_series_invalid),
         );
+        out.counter(
+            "chronolith_ingest_series_over_limit_total",
+            "New series left out of a write because of the tenant's limits.",
+            load(&self.ingest_series_over_limit),
+        );
         out.gauge(
             "chronolith_ingest_inflight_bytes",
             "Bytes of write requests in flight.",
@@ -335,6 +342,31 @@ fn write_store(out: &mut Exposition, store: &Store) {
             "chronolith_store_exemplars",
             "Exemplars held.",
             stats.exemplars,
+        ),
+        (
+            "chronolith_head_derived_rows",
+            "Derived rows in the head.",
+            stats.head_derived_rows,
+        ),
+        (
+            "chronolith_head_derived_bytes",
+            "Bytes of derived rows in the head.",
+            stats.head_derived_bytes,
+        ),
+        (
+            "chronolith_store_snapshot_bytes",
+            "Bytes of series that live snapshots see otherwise than they are now.",
+            stats.snapshot_bytes,
+        ),
+        (
+            "chronolith_segment_index_bytes",
+            "Bytes that open segments hold in memory.",
+            stats.segment_index_bytes,
+        ),
+        (
+            "chronolith_segment_superseded_rows",
+            "Overwritten samples that segments keep for reads as of an earlier moment.",
+            stats.superseded_rows,
         ),
         (
             "chronolith_store_generation",

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::codec::{EncodeEffort, floats, histograms, integers, timestamps};
 use crate::error::{EngineError, Result};
+use crate::model::arrived::{ArrivedRow, LIVE, SampleValue, Versions, layers, to_columns};
 use crate::model::{Exemplar, Histogram, HistogramSample, Labels, Metadata, SampleColumns, Signal};
 
 use super::super::container::{ContainerWriter, FileIdentity, SegmentSink};
 use super::super::format::{
     CHUNK_ARRIVALS, CHUNK_HISTOGRAMS, CHUNK_SAMPLES_MAX, CHUNK_START_TIMES, CHUNK_STATS,
-    SectionKind,
+    CHUNK_SUPERSEDED, SectionKind,
 };
 use super::super::interner::RowLabels;
 use super::super::meta::{GrowingRange, SegmentMeta, SegmentOrigin};
@@ -74,7 +75,30 @@ pub struct MetricSegmentBuilder<S> {
     metadata: BTreeMap<String, Vec<Metadata>>,
     range: GrowingRange,
     sample_count: u64,
+    superseded_count: u64,
     scratch: Scratch,
+}
+
+/// When samples arrived and when others took their place; either may be empty.
+#[derive(Clone, Copy)]
+struct Lives<'a> {
+    arrivals: &'a [i64],
+    untils: &'a [i64],
+}
+
+impl Lives<'_> {
+    fn fit(&self, count: usize) -> bool {
+        [self.arrivals, self.untils]
+            .iter()
+            .all(|column| column.is_empty() || column.len() == count)
+    }
+
+    fn part(&self, range: std::ops::Range<usize>) -> Self {
+        Self {
+            arrivals: self.arrivals.get(range.clone()).unwrap_or(&[]),
+            untils: self.untils.get(range).unwrap_or(&[]),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -107,6 +131,7 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
             metadata: BTreeMap::new(),
             range: GrowingRange::default(),
             sample_count: 0,
+            superseded_count: 0,
             scratch: Scratch::default(),
         })
     }
@@ -172,16 +197,81 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
         self.push_samples_with_arrivals(samples, &[], &[])
     }
 
-    /// The same with the generation in which each sample arrived (both slices may be empty: all
-    /// arrived with the segment's generation).
+    /// The same with the time at which each sample arrived (both slices may be empty: each arrived at
+    /// its own time).
     ///
     /// # Errors
     /// What the sink says.
     pub fn push_samples_with_arrivals(
         &mut self,
         samples: &SampleColumns,
-        float_arrivals: &[u64],
-        histogram_arrivals: &[u64],
+        float_arrivals: &[i64],
+        histogram_arrivals: &[i64],
+    ) -> Result<()> {
+        let lives = |arrivals| Lives {
+            arrivals,
+            untils: &[],
+        };
+        self.push_columns(samples, lives(float_arrivals), lives(histogram_arrivals))
+    }
+
+    /// Adds samples with their arrivals; they ascend in time without duplicates. Live ones come
+    /// before superseded ones, and layers of superseded ones come one by one.
+    ///
+    /// # Errors
+    /// What the sink says.
+    fn push_rows(&mut self, rows: &[ArrivedRow]) -> Result<()> {
+        let mut samples = SampleColumns::default();
+        to_columns(rows, &mut samples);
+        let of_kind = |is_float: bool, field: fn(&ArrivedRow) -> i64| -> Vec<i64> {
+            let is_kind =
+                |row: &&ArrivedRow| matches!(row.value, SampleValue::Float(_)) == is_float;
+            rows.iter().filter(is_kind).map(field).collect()
+        };
+        let is_late = rows.iter().any(|row| row.arrival != row.time);
+        let is_superseded = rows.iter().any(|row| row.until != LIVE);
+        debug_assert!(
+            !is_superseded || rows.iter().all(|row| row.until != LIVE),
+            "bug: live and superseded samples in one layer"
+        );
+        let [mut float_arrivals, mut histogram_arrivals] = [Vec::new(), Vec::new()];
+        let [mut float_untils, mut histogram_untils] = [Vec::new(), Vec::new()];
+        if is_late {
+            float_arrivals = of_kind(true, |row| row.arrival);
+            histogram_arrivals = of_kind(false, |row| row.arrival);
+        }
+        if is_superseded {
+            float_untils = of_kind(true, |row| row.until);
+            histogram_untils = of_kind(false, |row| row.until);
+        }
+        let floats = Lives {
+            arrivals: &float_arrivals,
+            untils: &float_untils,
+        };
+        let histograms = Lives {
+            arrivals: &histogram_arrivals,
+            untils: &histogram_untils,
+        };
+        self.push_columns(&samples, floats, histograms)
+    }
+
+    /// Adds the live rows of a series, then those whose place was taken.
+    ///
+    /// # Errors
+    /// What the sink says.
+    pub(crate) fn push_versions(&mut self, versions: Versions) -> Result<()> {
+        self.push_rows(&versions.live)?;
+        for layer in layers(versions.superseded) {
+            self.push_rows(&layer)?;
+        }
+        Ok(())
+    }
+
+    fn push_columns(
+        &mut self,
+        samples: &SampleColumns,
+        float_lives: Lives<'_>,
+        histogram_lives: Lives<'_>,
     ) -> Result<()> {
         let SampleColumns {
             timestamps,
@@ -192,18 +282,18 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
         assert!(
             timestamps.len() == values.len()
                 && (start_timestamps.is_empty() || start_timestamps.len() == values.len())
-                && (float_arrivals.is_empty() || float_arrivals.len() == values.len())
-                && (histogram_arrivals.is_empty() || histogram_arrivals.len() == histograms.len()),
+                && float_lives.fit(values.len())
+                && histogram_lives.fit(histograms.len()),
             "bug: sample columns differ in length"
         );
         for range in even_parts(values.len(), self.options.chunk_samples) {
             let starts = start_timestamps.get(range.clone()).unwrap_or(&[]);
-            let arrivals = float_arrivals.get(range.clone()).unwrap_or(&[]);
-            self.push_floats(&timestamps[range.clone()], &values[range], starts, arrivals)?;
+            let lives = float_lives.part(range.clone());
+            self.push_floats(&timestamps[range.clone()], &values[range], starts, lives)?;
         }
         for range in even_parts(histograms.len(), self.options.chunk_samples) {
-            let arrivals = histogram_arrivals.get(range.clone()).unwrap_or(&[]);
-            self.push_histograms(&histograms[range], arrivals)?;
+            let lives = histogram_lives.part(range.clone());
+            self.push_histograms(&histograms[range], lives)?;
         }
         Ok(())
     }
@@ -213,9 +303,9 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
         times: &[i64],
         values: &[f64],
         starts: &[i64],
-        arrivals: &[u64],
+        lives: Lives<'_>,
     ) -> Result<()> {
-        let mut flags = self.begin_chunk(starts, arrivals);
+        let mut flags = self.begin_chunk(times, starts, lives);
         let values_at = self.scratch.chunk.len();
         floats::encode(values, self.options.effort, &mut self.scratch.chunk);
         let constant = self
@@ -224,7 +314,8 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
             .get(values_at..)
             .and_then(floats::constant);
         let stats_at = self.stats.len();
-        if values.len() >= self.options.stats_samples_min && constant.is_none() {
+        let is_large = values.len() >= self.options.stats_samples_min;
+        if is_large && constant.is_none() && flags & CHUNK_SUPERSEDED == 0 {
             stats::put(&mut self.stats, &floats::Stats::of(values));
             flags |= CHUNK_STATS;
         }
@@ -233,24 +324,24 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
         self.end_chunk(column, flags, stats_length)
     }
 
-    fn push_histograms(&mut self, samples: &[HistogramSample], arrivals: &[u64]) -> Result<()> {
+    fn push_histograms(&mut self, samples: &[HistogramSample], lives: Lives<'_>) -> Result<()> {
         let mut starts = Vec::new();
         if samples.iter().any(|s| s.start_time.is_some()) {
             starts.extend(samples.iter().map(|s| s.start_time.map_or(0, |t| t.0)));
         }
-        let flags = self.begin_chunk(&starts, arrivals) | CHUNK_HISTOGRAMS;
-        let plain: Vec<Histogram> = samples.iter().map(|s| (*s.histogram).clone()).collect();
-        histograms::encode(&plain, self.options.effort, &mut self.scratch.chunk);
         let mut times = std::mem::take(&mut self.scratch.times);
         times.clear();
         times.extend(samples.iter().map(|s| s.time.0));
+        let flags = self.begin_chunk(&times, &starts, lives) | CHUNK_HISTOGRAMS;
+        let plain: Vec<Histogram> = samples.iter().map(|s| (*s.histogram).clone()).collect();
+        histograms::encode(&plain, self.options.effort, &mut self.scratch.chunk);
         let column = self.columns.add(&times, self.options.effort);
         self.scratch.times = times;
         self.end_chunk(column, flags, 0)
     }
 
     /// Empties the scratch chunk and puts the optional columns into it; answers their flags.
-    fn begin_chunk(&mut self, starts: &[i64], arrivals: &[u64]) -> u8 {
+    fn begin_chunk(&mut self, times: &[i64], starts: &[i64], lives: Lives<'_>) -> u8 {
         let Scratch {
             chunk,
             part,
@@ -260,18 +351,27 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
         chunk.clear();
         part.clear();
         let mut flags = 0;
+        let mut put = |flag: u8, column: &[i64]| {
+            flags |= flag;
+            let before = part.len();
+            integers::encode(column, self.options.effort, part);
+            put_u64(chunk, (part.len() - before) as u64);
+        };
         if starts.iter().any(|s| *s != 0) {
-            flags |= CHUNK_START_TIMES;
-            integers::encode(starts, self.options.effort, part);
-            put_u64(chunk, part.len() as u64);
+            put(CHUNK_START_TIMES, starts);
         }
-        let starts_length = part.len();
-        if !arrivals.is_empty() {
-            flags |= CHUNK_ARRIVALS;
+        // Distances from the samples' own times: those of neighbours are alike.
+        let mut distances = |moments: &[i64], flag: u8| {
             scratch.clear();
-            scratch.extend(arrivals.iter().map(|a| *a as i64));
-            integers::encode(scratch, self.options.effort, part);
-            put_u64(chunk, (part.len() - starts_length) as u64);
+            let pairs = moments.iter().zip(times);
+            scratch.extend(pairs.map(|(moment, time)| moment.wrapping_sub(*time)));
+            put(flag, scratch);
+        };
+        if !lives.arrivals.is_empty() && lives.arrivals != times {
+            distances(lives.arrivals, CHUNK_ARRIVALS);
+        }
+        if !lives.untils.is_empty() {
+            distances(lives.untils, CHUNK_SUPERSEDED);
         }
         chunk.extend_from_slice(part);
         flags
@@ -288,7 +388,10 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
             stats_length,
         });
         self.range.include(times.0, times.1);
-        self.sample_count += u64::from(times.2);
+        match flags & CHUNK_SUPERSEDED {
+            0 => self.sample_count += u64::from(times.2),
+            _ => self.superseded_count += u64::from(times.2),
+        }
         Ok(())
     }
 
@@ -345,10 +448,15 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
         }
     }
 
-    /// Samples added so far.
+    /// Samples added so far, without superseded ones.
     #[must_use]
     pub fn sample_count(&self) -> u64 {
         self.sample_count
+    }
+
+    /// Superseded samples added so far.
+    pub(crate) fn superseded_count(&self) -> u64 {
+        self.superseded_count
     }
 
     /// Bytes of the data section so far: about the size of the file to come.
@@ -371,6 +479,7 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
             series_count: self.labels.len() as u64,
             row_count: self.sample_count,
             chunk_count: self.directory.chunk_count(),
+            superseded_count: self.superseded_count,
         };
         let mut writer = self.writer;
         writer.section(SectionKind::Timestamps, &self.columns.table())?;

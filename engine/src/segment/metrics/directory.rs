@@ -75,6 +75,18 @@ impl ChunkRef {
         self.length as usize
     }
 
+    /// Whether others have taken the place of the samples.
+    #[must_use]
+    pub fn is_superseded(&self) -> bool {
+        self.flags & super::super::format::CHUNK_SUPERSEDED != 0
+    }
+
+    /// Whether some of the samples arrived at another time than their own.
+    #[must_use]
+    pub fn has_arrivals(&self) -> bool {
+        self.flags & super::super::format::CHUNK_ARRIVALS != 0
+    }
+
     /// Whether the samples are histograms.
     #[must_use]
     pub fn is_histogram(&self) -> bool {

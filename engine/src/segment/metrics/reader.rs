@@ -11,13 +11,16 @@ use roaring::RoaringBitmap;
 use crate::codec::floats;
 use crate::error::Result;
 use crate::index::Matcher;
+use crate::model::arrived::{ArrivedRow, LIVE, to_rows};
 use crate::model::{
     Exemplar, HistogramSample, Labels, Metadata, SampleColumns, Signal, TimeRange, TimestampNs,
 };
 
 use super::super::column;
 use super::super::file::{Section, SegmentBytes, SegmentFile};
-use super::super::format::{CHUNK_ARRIVALS, CHUNK_HISTOGRAMS, CHUNK_START_TIMES, SectionKind};
+use super::super::format::{
+    CHUNK_ARRIVALS, CHUNK_HISTOGRAMS, CHUNK_START_TIMES, CHUNK_SUPERSEDED, SectionKind,
+};
 use super::super::label_index::LabelIndex;
 use super::super::meta::SegmentMeta;
 use super::super::select::Selector;
@@ -64,6 +67,7 @@ pub struct LabelCardinality {
 struct ChunkParts<'a> {
     starts: Option<(&'a [u8], u64)>,
     arrivals: Option<(&'a [u8], u64)>,
+    untils: Option<(&'a [u8], u64)>,
     values: &'a [u8],
     values_at: u64,
 }
@@ -122,9 +126,10 @@ impl MetricSegmentReader {
         if range.is_empty() || !self.meta.range.overlaps(range) {
             return Ok(RoaringBitmap::new());
         }
+        let whole = range.start <= self.meta.range.start && self.meta.range.end <= range.end;
         let rows = self.selector().select(matchers)?;
-        let whole = self.meta.range;
-        if range.start <= whole.start && whole.end <= range.end {
+        // Rows may have nothing but superseded samples.
+        if whole && self.meta.superseded_count == 0 {
             return Ok(rows);
         }
         let mut kept = Vec::new();
@@ -145,6 +150,14 @@ impl MetricSegmentReader {
         }
     }
 
+    /// The rows that pass all matchers, superseded samples or not: for reads as of then.
+    ///
+    /// # Errors
+    /// Damage.
+    pub(crate) fn select_all(&self, matchers: &[Matcher]) -> Result<RoaringBitmap> {
+        self.selector().select(matchers)
+    }
+
     fn overlaps(&self, row: u32, range: TimeRange) -> Result<bool> {
         let chunks = self.directory.row(&self.file, row)?;
         // A row without chunks has exemplars only; it is listed whatever the range.
@@ -155,6 +168,9 @@ impl MetricSegmentReader {
             }
             let times = chunks.times(index)?;
             found = times.first <= range.end.0 && times.last >= range.start.0;
+            if found && !chunks.is_plain() {
+                found = !chunks.get(index)?.is_superseded();
+            }
             if times.first > range.end.0 && chunks.is_plain() {
                 break;
             }
@@ -281,11 +297,21 @@ impl MetricSegmentReader {
     // ---- reading samples
 
     /// The chunks of `row` that overlap `range`, in stored order: of each kind (floats, histograms) in
-    /// time order.
+    /// time order. Without superseded samples.
     ///
     /// # Errors
     /// Damage, or a row that does not exist.
     pub fn chunks(&self, row: u32, range: TimeRange) -> Result<Vec<ChunkRef>> {
+        let mut chunks = self.all_chunks(row, range)?;
+        chunks.retain(|chunk| !chunk.is_superseded());
+        Ok(chunks)
+    }
+
+    /// The same with superseded samples, which come last, in layers.
+    ///
+    /// # Errors
+    /// Damage, or a row that does not exist.
+    pub fn all_chunks(&self, row: u32, range: TimeRange) -> Result<Vec<ChunkRef>> {
         let mut chunks = Vec::new();
         let row = self.directory.row(&self.file, row)?;
         row.overlapping(range.start.0, range.end.0, |chunk| {
@@ -303,7 +329,9 @@ impl MetricSegmentReader {
         let mut count = 0;
         let row = self.directory.row(&self.file, row)?;
         row.overlapping(range.start.0, range.end.0, |chunk| {
-            count += chunk.count() as u64;
+            if !chunk.is_superseded() {
+                count += chunk.count() as u64;
+            }
             Ok(())
         })?;
         Ok(count)
@@ -322,8 +350,55 @@ impl MetricSegmentReader {
     ) -> Result<()> {
         let row = self.directory.row(&self.file, row)?;
         row.overlapping(range.start.0, range.end.0, |chunk| {
-            self.read_chunk(&chunk, range, cache, out)
+            match chunk.is_superseded() {
+                true => Ok(()),
+                false => self.read_chunk(&chunk, range, cache, out),
+            }
         })
+    }
+
+    /// Appends the samples of `row` in `range` with their arrivals to `out`: superseded ones in
+    /// layers, then those that are live; each layer and the live ones ascend in time, by kind.
+    ///
+    /// # Errors
+    /// Damage.
+    pub(crate) fn read_rows(
+        &self,
+        row: u32,
+        range: TimeRange,
+        cache: &mut DecodeCache,
+        out: &mut Vec<ArrivedRow>,
+    ) -> Result<()> {
+        let mut chunks = self.all_chunks(row, range)?;
+        chunks.sort_by_key(|chunk| !chunk.is_superseded());
+        let mut columns = SampleColumns::default();
+        for chunk in &chunks {
+            columns.clear();
+            self.read_chunk(chunk, TimeRange::ALL, cache, &mut columns)?;
+            let [arrivals, untils] = self.lives(chunk)?;
+            for (index, mut sample) in to_rows(&columns, None).enumerate() {
+                let moment = |distance: &i64| sample.time.saturating_add(*distance);
+                sample.arrival = arrivals.get(index).map_or(sample.time, moment);
+                sample.until = untils.get(index).map_or(LIVE, moment);
+                if sample.is_in(range) {
+                    out.push(sample);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// By how much the samples of a chunk arrived, and ended, later than their own times; empty where
+    /// the chunk does not say.
+    fn lives(&self, chunk: &ChunkRef) -> Result<[Vec<i64>; 2]> {
+        let parts = self.parts(chunk)?;
+        let mut lives = [Vec::new(), Vec::new()];
+        for (column, out) in [parts.arrivals, parts.untils].into_iter().zip(&mut lives) {
+            if let Some((block, at)) = column {
+                column::decode_integers(&self.file, at, block, chunk.count(), out)?;
+            }
+        }
+        Ok(lives)
     }
 
     /// Appends the samples of one chunk in `range` to `out`.
@@ -401,16 +476,19 @@ impl MetricSegmentReader {
         Ok(())
     }
 
-    /// The generation in which each sample of a chunk arrived; empty when all came with the segment's.
+    /// When each sample of a chunk arrived, nanoseconds; empty when each did at its own time.
     ///
     /// # Errors
     /// Damage.
-    pub fn arrivals(&self, chunk: &ChunkRef) -> Result<Vec<u64>> {
-        let mut numbers = Vec::new();
-        if let Some((block, at)) = self.parts(chunk)?.arrivals {
-            column::decode_integers(&self.file, at, block, chunk.count(), &mut numbers)?;
+    pub fn arrivals(&self, chunk: &ChunkRef) -> Result<Vec<i64>> {
+        let [mut arrivals, _] = self.lives(chunk)?;
+        if !arrivals.is_empty() {
+            let times = self.decode_timestamps(chunk)?;
+            for (arrival, time) in arrivals.iter_mut().zip(times) {
+                *arrival = arrival.saturating_add(time);
+            }
         }
-        Ok(numbers.into_iter().map(|n| n as u64).collect())
+        Ok(arrivals)
     }
 
     /// Statistics of a float chunk, if they are known without decoding it.
@@ -467,10 +545,11 @@ impl MetricSegmentReader {
 
     fn parts(&self, chunk: &ChunkRef) -> Result<ChunkParts<'_>> {
         let (values, values_at) = self.chunk_bytes(chunk)?;
-        if chunk.flags & (CHUNK_START_TIMES | CHUNK_ARRIVALS) == 0 {
+        if chunk.flags & (CHUNK_START_TIMES | CHUNK_ARRIVALS | CHUNK_SUPERSEDED) == 0 {
             return Ok(ChunkParts {
                 starts: None,
                 arrivals: None,
+                untils: None,
                 values,
                 values_at,
             });
@@ -482,6 +561,7 @@ impl MetricSegmentReader {
         };
         let starts = length(CHUNK_START_TIMES, &mut cursor)?;
         let arrivals = length(CHUNK_ARRIVALS, &mut cursor)?;
+        let untils = length(CHUNK_SUPERSEDED, &mut cursor)?;
         let mut take = |length: Option<usize>| match length {
             None => Ok::<_, crate::EngineError>(None),
             Some(length) => {
@@ -491,10 +571,12 @@ impl MetricSegmentReader {
         };
         let starts = take(starts)?;
         let arrivals = take(arrivals)?;
+        let untils = take(untils)?;
         let values_at = cursor.offset();
         Ok(ChunkParts {
             starts,
             arrivals,
+            untils,
             values: cursor.rest(),
             values_at,
         })

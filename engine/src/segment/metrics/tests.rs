@@ -342,7 +342,7 @@ fn arrivals_exemplars_and_metadata_are_kept() {
         "a series without anything leaves no trace"
     );
     let chunks = reader.chunks(0, TimeRange::ALL).unwrap();
-    let arrivals: Vec<u64> = chunks
+    let arrivals: Vec<i64> = chunks
         .iter()
         .flat_map(|chunk| reader.arrivals(chunk).unwrap())
         .collect();

@@ -316,6 +316,7 @@ impl<S: SegmentSink, R: StoredRow> RowSegmentBuilder<S, R> {
             series_count: self.labels.len() as u64,
             row_count: self.row_count,
             chunk_count: self.blocks.len() as u64,
+            superseded_count: 0,
         };
         let mut writer = self.writer;
         writer.section(SectionKind::Blocks, &self.blocks.finish())?;

@@ -62,7 +62,7 @@ impl Engine {
         let view = self.view();
         if let Some(tail) = tail
             && !skip_head
-            && !view.active.is_empty()
+            && !(view.active.is_empty() && view.derived.is_empty())
         {
             // Higher than every deletion that was applied to the rows.
             let generation = Generation(pin.manifest.generation.0 + 1);
@@ -72,6 +72,7 @@ impl Engine {
                 sequence: 0,
                 since: view.since,
                 data: Arc::clone(&view.active),
+                derived: Arc::clone(&view.derived),
             };
             pin.head = Some((head, tail));
         }

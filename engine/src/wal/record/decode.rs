@@ -7,8 +7,7 @@ use super::decimal::read_values;
 use super::encode::row_flag;
 use super::values::{ATTRIBUTE_DEPTH_MAX, read_attributes, read_histogram, read_times, read_value};
 use super::{
-    Deletion, HistogramRow, LogEntry, Record, Replacement, Samples, SpanEntry, StateOp, body_flag,
-    section,
+    Deletion, HistogramRow, LogEntry, Record, Samples, SpanEntry, StateOp, body_flag, section,
 };
 use crate::context::TenantId;
 use crate::index::{MatchOp, Matcher};
@@ -157,13 +156,8 @@ impl Record {
             }
             section::STATE => self.state = rows(cursor, count, 4, read_state)?,
             section::DELETIONS => self.deletions = rows(cursor, count, 20, read_deletion)?,
-            section::REPLACEMENTS => {
-                self.replacements = rows(cursor, count, 17, |cursor| {
-                    Ok(Replacement {
-                        series: ids.read(cursor)?,
-                        range: read_range(cursor)?,
-                    })
-                })?;
+            section::SOURCES => {
+                self.sources = rows(cursor, count, 1, |cursor| Ok(Generation(cursor.varint()?)))?;
             }
             _ => return Err(cursor.malformed("unknown section")),
         }

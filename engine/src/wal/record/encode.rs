@@ -223,11 +223,9 @@ impl RecordRef<'_> {
                 write_matchers(out, &deletion.matchers);
             }
         });
-        section(out, section::REPLACEMENTS, self.replacements.len(), |out| {
-            let mut ids = Deltas::default();
-            for replacement in self.replacements {
-                ids.write(out, replacement.series);
-                write_range(out, replacement.range);
+        section(out, section::SOURCES, self.sources.len(), |out| {
+            for source in self.sources {
+                write_u64(out, source.0);
             }
         });
     }

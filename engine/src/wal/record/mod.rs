@@ -110,7 +110,8 @@ pub struct StateOp {
 }
 
 /// A deletion by matchers and time range. It covers rows that arrived before it: those of records
-/// with a lower sequence number.
+/// with a lower sequence number. In a record with a derivation it covers rows of that derivation
+/// only: together with the rows of the same record it replaces a range as one commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deletion {
     /// Names the tombstone inside the store.
@@ -122,16 +123,6 @@ pub struct Deletion {
     /// All of these must match.
     pub matchers: Vec<Matcher>,
     /// The times that are deleted.
-    pub range: TimeRange,
-}
-
-/// Removes what a derivation wrote into a range of a series, before the rows of the same record
-/// are added: `replace_range` as one atomic commit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Replacement {
-    /// The derived series.
-    pub series: SeriesRef,
-    /// The range that is written anew.
     pub range: TimeRange,
 }
 
@@ -166,8 +157,8 @@ pub struct RecordRef<'a> {
     pub state: &'a [StateOp],
     /// Deletions.
     pub deletions: &'a [Deletion],
-    /// Derived ranges that are written anew.
-    pub replacements: &'a [Replacement],
+    /// Of derived rows: generations of the store that they were computed from.
+    pub sources: &'a [Generation],
 }
 
 impl<'a> RecordRef<'a> {
@@ -189,7 +180,7 @@ impl<'a> RecordRef<'a> {
             spans: &[],
             state: &[],
             deletions: &[],
-            replacements: &[],
+            sources: &[],
         }
     }
 }
@@ -225,8 +216,8 @@ pub struct Record {
     pub state: Vec<StateOp>,
     /// Deletions.
     pub deletions: Vec<Deletion>,
-    /// Derived ranges that are written anew.
-    pub replacements: Vec<Replacement>,
+    /// Of derived rows: generations of the store that they were computed from.
+    pub sources: Vec<Generation>,
 }
 
 impl Record {
@@ -248,7 +239,7 @@ impl Record {
             spans: &self.spans,
             state: &self.state,
             deletions: &self.deletions,
-            replacements: &self.replacements,
+            sources: &self.sources,
         }
     }
 
@@ -271,7 +262,7 @@ mod section {
     pub(super) const SPANS: u8 = 8;
     pub(super) const STATE: u8 = 9;
     pub(super) const DELETIONS: u8 = 10;
-    pub(super) const REPLACEMENTS: u8 = 11;
+    pub(super) const SOURCES: u8 = 12;
 }
 
 /// Bits of the first byte of a record's body.

@@ -181,10 +181,7 @@ pub(in crate::wal) fn full_record() -> Record {
             ],
             range: TimeRange::ALL,
         }],
-        replacements: vec![Replacement {
-            series: SeriesRef(8),
-            range: TimeRange::new(1, 2),
-        }],
+        sources: vec![Generation(3), Generation(u64::MAX)],
     }
 }
 
