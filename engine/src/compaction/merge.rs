@@ -15,7 +15,7 @@ use crate::head::seal::{NewSegment, SegmentPlace};
 use crate::head::series_data::without;
 use crate::manifest::Tombstone;
 use crate::model::arrived::{ArrivedRow, sort_out};
-use crate::model::{Exemplar, Generation, Labels, SampleColumns, TimeRange, TimestampNs};
+use crate::model::{Exemplar, Generation, Labels, Metadata, SampleColumns, TimeRange, TimestampNs};
 use crate::scan::merge::merge_parts;
 use crate::segment::{
     ChunkRef, DecodeCache, MetricBuildOptions, MetricSegmentBuilder, MetricSegmentReader,
@@ -42,6 +42,9 @@ pub(crate) struct MergeInput<'a> {
     /// none.
     pub(crate) horizon: i64,
     pub(crate) effort: EncodeEffort,
+    /// What is known of a metric now, oldest first. A segment says what was known when it was
+    /// written, of all its metrics, so that of two segments the one written later is right.
+    pub(crate) metadata: &'a dyn Fn(&str) -> Vec<Metadata>,
 }
 
 /// Merges the segments into one; `None` when no row is left.
@@ -134,8 +137,9 @@ struct Merger<'a> {
 impl Merger<'_> {
     fn run(&mut self, context: &RequestContext) -> Result<()> {
         for reader in &self.readers {
-            for (metric, all) in reader.metadata()? {
-                for metadata in all {
+            for (metric, stored) in reader.metadata()? {
+                let known = (self.input.metadata)(&metric);
+                for metadata in if known.is_empty() { stored } else { known } {
                     self.builder.push_metadata(&metric, &metadata);
                 }
             }

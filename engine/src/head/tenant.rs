@@ -128,6 +128,13 @@ impl Tenant {
             .collect()
     }
 
+    /// What is known of a metric, oldest first.
+    pub(crate) fn known_metadata(&self, metric: &str) -> Vec<Metadata> {
+        let all = self.metadata.read();
+        all.get(metric)
+            .map_or_else(Vec::new, |known| known.iter().rev().cloned().collect())
+    }
+
     /// Remembers metadata, newest first.
     pub(crate) fn set_metadata(&self, metric: &str, metadata: Metadata) {
         let mut all = self.metadata.write();

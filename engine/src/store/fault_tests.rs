@@ -234,6 +234,43 @@ fn metadata_without_samples_outlives_the_log() {
     }
 }
 
+/// Days are merged apart from each other, and a merged segment bears the generation of its last input.
+#[test]
+fn the_newest_metadata_stays_the_newest_over_merges() {
+    let memory = Memory::new();
+    let context = RequestContext::new();
+    let open = || Store::open_on(Arc::new(memory.clone()), "/data", options()).unwrap();
+    let store = open();
+    let describe = |help: &str| {
+        let mut append = store.begin(&context).unwrap();
+        let metadata = Metadata {
+            help: help.into(),
+            ..Metadata::default()
+        };
+        append.metadata("m", metadata);
+        append.commit().unwrap();
+    };
+    let day = 86_400_000_000_000;
+    describe("older");
+    append(&store, &context, &labels("m", "a"), &[(1, 1.0)]);
+    store.flush().unwrap();
+    describe("newer");
+    append(&store, &context, &labels("m", "a"), &[(day, 1.0)]);
+    store.flush().unwrap();
+    // The first day gets a segment without the metric, and with it a higher generation.
+    append(&store, &context, &labels("other", "a"), &[(2, 1.0)]);
+    store.flush().unwrap();
+    let check = |store: &Store| {
+        let known = &store.metadata(&context, Some("m")).unwrap()["m"];
+        let help: Vec<_> = known.iter().map(|m| m.help.as_str()).collect();
+        assert_eq!(help, ["newer", "older"]);
+    };
+    check(&store);
+    store.compact().unwrap();
+    store.close().unwrap();
+    check(&open());
+}
+
 /// An attempt to seal that fails on a full disk must not eat the space that the next one needs.
 #[test]
 fn failed_attempts_to_seal_leave_no_files() {

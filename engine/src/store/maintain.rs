@@ -325,7 +325,9 @@ impl Engine {
             return Ok(());
         };
         let (signal, tenant) = (first.meta().signal, &first.meta().origin.tenant);
+        let owner = self.tenant_or_insert(tenant);
         let input = MergeInput {
+            metadata: &|metric| owner.known_metadata(metric),
             segments: &inputs,
             tombstones: &view.tombstones,
             horizon: self.as_of_horizon(),

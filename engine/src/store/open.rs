@@ -180,7 +180,11 @@ impl Inner {
     /// Tenants and metadata are known from the segments.
     pub(crate) fn learn_from_segments(&self) -> Result<()> {
         let view = self.view();
-        for segment in view.segments.iter() {
+        // In the order in which they were written: a merged segment may bear the generation of rows
+        // that are older than what others say of their metric.
+        let mut written: Vec<_> = view.segments.iter().collect();
+        written.sort_by_key(|segment| segment.id);
+        for segment in written {
             let tenant = self.tenant_or_insert(&segment.meta().origin.tenant);
             let Some(reader) = segment.metrics() else {
                 continue;
