@@ -173,16 +173,15 @@ impl Inner {
             manifest: Mutex::new(manifest),
             leftovers: Mutex::default(),
         };
-        inner.learn_from_segments()?;
+        inner.learn_from(&inner.view().segments)?;
         Ok(inner)
     }
 
     /// Tenants and metadata are known from the segments.
-    pub(crate) fn learn_from_segments(&self) -> Result<()> {
-        let view = self.view();
+    pub(crate) fn learn_from(&self, segments: &[Arc<Segment>]) -> Result<()> {
         // In the order in which they were written: a merged segment may bear the generation of rows
         // that are older than what others say of their metric.
-        let mut written: Vec<_> = view.segments.iter().collect();
+        let mut written: Vec<_> = segments.iter().collect();
         written.sort_by_key(|segment| segment.id);
         for segment in written {
             let tenant = self.tenant_or_insert(&segment.meta().origin.tenant);

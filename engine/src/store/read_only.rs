@@ -142,6 +142,8 @@ impl Engine {
     fn read_anew(&self, manifest: Manifest) -> Result<Option<Tail>> {
         let segments = open_segments(&*self.fs, &self.dir, &manifest, &self.view().segments)?;
         let state = read_state(&*self.fs, &self.dir, &manifest)?;
+        // Before the tail of the log, which knows more.
+        self.learn_from(&segments)?;
         let mut view = View {
             segments: Arc::new(segments),
             tombstones: Arc::new(manifest.tombstones.clone()),
@@ -167,7 +169,6 @@ impl Engine {
         self.raise_generation(manifest.generation);
         *self.manifest.lock() = manifest;
         self.change_view(|shown| *shown = view);
-        self.learn_from_segments()?;
         Ok(Some(tail))
     }
 }
