@@ -19,6 +19,7 @@ pub mod request;
 pub mod router;
 pub mod scrape;
 pub mod state;
+pub mod streamed;
 pub mod telemetry;
 pub mod wire;
 

@@ -271,6 +271,36 @@ fn the_newest_metadata_stays_the_newest_over_merges() {
     check(&open());
 }
 
+/// A reader meets metadata twice: in segments as it was, and in the tail of the log as it is.
+#[test]
+fn readers_know_the_newest_metadata() {
+    let memory = Memory::new();
+    let context = RequestContext::new();
+    let fs = || Arc::new(memory.clone());
+    let store = Store::open_on(fs(), "/data", options()).unwrap();
+    let reader = Store::open_read_only_on(fs(), "/data", options()).unwrap();
+    let describe = |help: &str| {
+        let mut append = store.begin(&context).unwrap();
+        let metadata = Metadata {
+            help: help.into(),
+            ..Metadata::default()
+        };
+        append.metadata("m", metadata);
+        append.commit().unwrap();
+    };
+    describe("older");
+    append(&store, &context, &labels("m", "a"), &[(1, 1.0)]);
+    store.flush().unwrap();
+    describe("newer");
+    // Readers show what something follows.
+    append(&store, &context, &labels("m", "a"), &[(2, 1.0)]);
+    append(&store, &context, &labels("m", "a"), &[(3, 1.0)]);
+    reader.refresh().unwrap();
+    let known = &reader.metadata(&context, Some("m")).unwrap()["m"];
+    let help: Vec<_> = known.iter().map(|m| m.help.as_str()).collect();
+    assert_eq!(help, ["newer", "older"]);
+}
+
 /// An attempt to seal that fails on a full disk must not eat the space that the next one needs.
 #[test]
 fn failed_attempts_to_seal_leave_no_files() {

@@ -388,7 +388,21 @@ impl Follower {
             let Some(reader) = &mut self.reader else {
                 break;
             };
-            match next_patiently(reader)? {
+            let mut step = next_patiently(reader)?;
+            if matches!(step, Step::Clean | Step::Torn) {
+                // A file may have been continued without an end mark, after a fault. Then nothing
+                // is written to it any more: what is whole in it counts, although nothing follows.
+                let Ok(next) = LogReader::open(fs, &self.dir, self.number + 1) else {
+                    break;
+                };
+                if next.header().first_sequence == reader.next_sequence() {
+                    self.number += 1;
+                    self.reader = Some(next);
+                    continue;
+                }
+                step = reader.next()?;
+            }
+            match step {
                 Step::Frame {
                     first_sequence,
                     body,
@@ -401,33 +415,7 @@ impl Follower {
                     self.number += 1;
                     self.reader = None;
                 }
-                Step::Clean | Step::Torn => {
-                    // A file may have been continued without an end mark, after a fault. Then nothing
-                    // is written to it any more: what is whole in it counts, although nothing follows.
-                    let Ok(next) = LogReader::open(fs, &self.dir, self.number + 1) else {
-                        break;
-                    };
-                    if next.header().first_sequence == reader.next_sequence() {
-                        self.number += 1;
-                        self.reader = Some(next);
-                        continue;
-                    }
-                    match reader.next()? {
-                        Step::Frame {
-                            first_sequence,
-                            body,
-                        } => {
-                            let offset = reader.position();
-                            batch.push(reader.path(), offset, first_sequence, body);
-                            self.next_sequence = reader.next_sequence().max(self.next_sequence);
-                        }
-                        Step::End => {
-                            self.number += 1;
-                            self.reader = None;
-                        }
-                        Step::Clean | Step::Torn => break,
-                    }
-                }
+                Step::Clean | Step::Torn => break,
             }
         }
         let ready = batch.decode(self.from)?;

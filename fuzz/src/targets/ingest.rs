@@ -3,12 +3,14 @@
 
 use std::sync::LazyLock;
 
-use chronolith_engine::codec::varint::write_u64;
 use chronolith_engine::model::LabelsBuilder;
 use chronolith_engine::{RequestContext, Store, StoreOptions};
 use chronolith_server::ingest::append::{TimeLimits, prepare_v1, prepare_v2};
 use chronolith_server::ingest::write_request::{Item, Row, WriteRequest};
 use chronolith_server::scrape::exposition::{Dialect, Entry, Reader, parse_exemplar, parse_series};
+use chronolith_server::wire::protobuf::{
+    push_bytes as field, push_double as double, push_number as number,
+};
 
 use crate::Target;
 
@@ -157,20 +159,9 @@ fn check_entry(entry: &Entry<'_>) -> bool {
     true
 }
 
-fn field(out: &mut Vec<u8>, number: u64, payload: &[u8]) {
-    write_u64(out, number << 3 | 2);
-    write_u64(out, payload.len() as u64);
-    out.extend_from_slice(payload);
-}
-
-fn number(out: &mut Vec<u8>, field: u64, value: u64) {
-    write_u64(out, field << 3);
-    write_u64(out, value);
-}
-
 fn sample(value: f64, time_ms: u64) -> Vec<u8> {
-    let mut out = vec![1 << 3 | 1];
-    out.extend_from_slice(&value.to_le_bytes());
+    let mut out = Vec::new();
+    double(&mut out, 1, value);
     number(&mut out, 2, time_ms);
     out
 }
@@ -211,8 +202,7 @@ fn remote_write_seeds() -> Vec<Vec<u8>> {
             field(&mut label, 2, b"abc");
             let mut exemplar = Vec::new();
             field(&mut exemplar, 1, &label);
-            exemplar.push(2 << 3 | 1);
-            exemplar.extend_from_slice(&1.5_f64.to_le_bytes());
+            double(&mut exemplar, 2, 1.5);
             number(&mut exemplar, 3, now);
             field(&mut series, 3, &exemplar);
         }

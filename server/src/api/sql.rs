@@ -18,6 +18,7 @@ use crate::body::read_small;
 use crate::error::{ApiError, ErrorType, RETRY_AFTER_SECONDS};
 use crate::request::Caller;
 use crate::state::AppState;
+use crate::streamed::streamed;
 
 /// Bytes of a statement with its parameters.
 const BODY_BYTES_MAX: usize = 2 << 20;
@@ -42,6 +43,12 @@ struct Failure {
     status: StatusCode,
     message: String,
     position: Option<Position>,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
 }
 
 impl From<ApiError> for Failure {
@@ -135,22 +142,9 @@ async fn run(
         None => return Err(ApiError::internal("the statement ended early").into()),
     };
     state.metrics().sql_duration.observe(began.elapsed());
-    let stream = futures::stream::unfold((Some(first), pieces, cancel), |rest| async move {
-        let (first, mut pieces, cancel) = rest;
-        let piece = match first {
-            Some(piece) => Ok(piece),
-            None => pieces.recv().await?,
-        };
-        // The status is sent already. An error here makes the body break off without its end, so
-        // that no client takes the half for the whole.
-        let piece = piece.map_err(|failure: Failure| {
-            tracing::warn!(error = failure.message, "statement failed while streaming");
-            std::io::Error::other(failure.message)
-        });
-        Some((piece, (None, pieces, cancel)))
-    });
+    let body = streamed("statement", Some(first), pieces, cancel);
     let headers = [(header::CONTENT_TYPE, format.content_type())];
-    Ok((headers, Body::from_stream(stream)).into_response())
+    Ok((headers, body).into_response())
 }
 
 /// Runs a statement and sends the body in pieces; ends early when nobody listens any more.

@@ -5,6 +5,7 @@
 //! Histograms: "Float histogram chunk data" of the same page, one sample a chunk, so that no deltas
 //! are needed: readers take chunks of any length.
 
+use chronolith_engine::codec::varint::{write_i64, write_u64};
 use chronolith_engine::model::Histogram;
 
 /// Samples of one float chunk: what Prometheus' own have.
@@ -79,14 +80,6 @@ fn fits(value: i64, width: u32) -> bool {
     (1 - half..=half).contains(&value)
 }
 
-fn varint(out: &mut Vec<u8>, value: i64) {
-    uvarint(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
-}
-
-fn uvarint(out: &mut Vec<u8>, value: u64) {
-    chronolith_engine::codec::varint::write_u64(out, value);
-}
-
 /// A chunk of floats with ascending times in milliseconds; at most [`SAMPLES_MAX`] of them.
 pub(super) fn floats(samples: &[(i64, f64)]) -> Vec<u8> {
     let mut out = BitWriter::default();
@@ -98,12 +91,12 @@ pub(super) fn floats(samples: &[(i64, f64)]) -> Vec<u8> {
         let delta = time.wrapping_sub(previous.0);
         match index {
             0 => {
-                varint(&mut out.bytes, time);
+                write_i64(&mut out.bytes, time);
                 out.float(value);
             }
             1 => {
                 // Whole bytes in between bits: the writer stands at a border of bytes here.
-                uvarint(&mut out.bytes, delta.cast_unsigned());
+                write_u64(&mut out.bytes, delta.cast_unsigned());
                 xor(&mut out, value, previous.1, &mut window);
             }
             _ => {

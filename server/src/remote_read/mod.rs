@@ -24,6 +24,7 @@ use crate::body::read_small;
 use crate::error::{ApiError, ErrorType};
 use crate::request::Caller;
 use crate::state::AppState;
+use crate::streamed::streamed;
 use crate::wire::protobuf::push_bytes;
 
 /// Bytes of a request, compressed or not.
@@ -94,25 +95,8 @@ async fn answer(
             });
             // Errors up to the first frame still get a status of their own.
             let first = frames.recv().await.transpose()?;
-            let stream = futures::stream::unfold((first, frames, cancel), |rest| async move {
-                let (first, mut frames, cancel) = rest;
-                let frame = match first {
-                    Some(frame) => Ok(frame),
-                    None => frames.recv().await?,
-                };
-                // The status is sent already: the body breaks off, so that no client takes a part
-                // for the whole.
-                let frame = frame.map_err(|error: ApiError| {
-                    tracing::warn!(%error, "remote read failed while streaming");
-                    std::io::Error::other(error.message)
-                });
-                Some((frame, (None, frames, cancel)))
-            });
-            Ok((
-                [(header::CONTENT_TYPE, STREAMED)],
-                Body::from_stream(stream),
-            )
-                .into_response())
+            let body = streamed("remote read", first, frames, cancel);
+            Ok(([(header::CONTENT_TYPE, STREAMED)], body).into_response())
         }
     }
 }

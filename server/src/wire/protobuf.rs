@@ -1,6 +1,6 @@
 //! Writes protobuf's wire format: fields in the order of the calls, nothing generated.
 
-use chronolith_engine::codec::varint::write_u64;
+use chronolith_engine::codec::varint::{write_u64, zigzag};
 
 /// Appends a varint without a field around it.
 #[inline]
@@ -23,7 +23,7 @@ pub fn push_number(out: &mut Vec<u8>, field: u32, value: u64) {
 
 /// Appends a signed number in zig-zag (`sint32`, `sint64`).
 pub fn push_signed(out: &mut Vec<u8>, field: u32, value: i64) {
-    push_number(out, field, ((value << 1) ^ (value >> 63)).cast_unsigned());
+    push_number(out, field, zigzag(value));
 }
 
 /// Appends a double.
