@@ -56,4 +56,6 @@ pub use model::{Generation, SegmentId, Signal};
 pub use options::{Clock, StoreOptions, SyncMode, TenantLimits};
 pub use scan::{LogScan, MetricScan, ScanRequest, SpanScan};
 pub use state::StateDocument;
-pub use store::{CardinalityStats, SegmentInfo, Snapshot, Store, StoreStats};
+pub use store::{
+    CardinalityStats, ChangeMark, ChangedSince, SegmentInfo, Snapshot, Store, StoreStats,
+};

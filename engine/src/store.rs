@@ -4,6 +4,7 @@
 //! the modules that it calls: [`crate::append`], [`crate::scan`].
 
 mod backup;
+pub(crate) mod changes;
 mod commit;
 mod engine;
 pub(crate) mod inner;
@@ -42,6 +43,7 @@ pub use backup::{
     BACKUP_FILE, BackupOptions, BackupReport, OnProgress, Pace, Progress, ReadBack, Step,
     UNFINISHED_FILE,
 };
+pub use changes::{ChangeMark, ChangedSince};
 pub use snapshot::Snapshot;
 pub use stats::{CardinalityStats, SegmentInfo, StoreStats};
 pub use verify::{Finding, VerifySummary, verify_dir};

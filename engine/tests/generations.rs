@@ -139,6 +139,69 @@ fn columns(samples: &[(i64, f64)]) -> SampleColumns {
     }
 }
 
+/// What a snapshot says of the changes since another: from when on, until when.
+fn changed(fixture: &Fixture, since: &Snapshot) -> (Option<i64>, Option<i64>) {
+    let now = fixture.store().pin(&fixture.context).unwrap();
+    let changed = now.changed_since(since.change_mark());
+    let ns = |time: Option<TimestampNs>| time.map(|time| time.0);
+    (ns(changed.touched_from), ns(changed.removed_until))
+}
+
+#[test]
+fn snapshots_tell_which_times_changed_since() {
+    let fixture = Fixture::new(Duration::ZERO);
+    let (start, s) = (fixture.now(), 1_000_000_000);
+    let a = Labels::from_pairs([("__name__", "a")]).unwrap();
+    let all = [Matcher::equal("__name__", "a")];
+    let pin = || fixture.store().pin(&fixture.context).unwrap();
+    let first = pin();
+    assert_eq!(changed(&fixture, &first), (None, None));
+    fixture.append(&a, &[(start, 1.0), (start + 10 * s, 2.0)]);
+    assert_eq!(changed(&fixture, &first), (Some(start), None));
+    // In order: the past stays.
+    let second = pin();
+    fixture.append(&a, &[(start + 20 * s, 1.0)]);
+    assert_eq!(changed(&fixture, &second), (Some(start + 20 * s), None));
+    // Late.
+    let third = pin();
+    fixture.append(&a, &[(start - 5 * s, 1.0)]);
+    assert_eq!(changed(&fixture, &third), (Some(start - 5 * s), None));
+    assert_eq!(changed(&fixture, &second), (Some(start - 5 * s), None));
+    // Deletions, of metrics only.
+    let fourth = pin();
+    let range = TimeRange::new(start + 3 * s, start + 4 * s);
+    let store = fixture.store();
+    let logs = store.delete(&fixture.context, Signal::Logs, &all, TimeRange::ALL);
+    logs.unwrap();
+    assert_eq!(changed(&fixture, &fourth), (None, None));
+    let metrics = store.delete(&fixture.context, Signal::Metrics, &all, range);
+    metrics.unwrap();
+    assert_eq!(changed(&fixture, &fourth), (Some(start + 3 * s), None));
+    // Replaced ranges, and those that are only emptied.
+    let fifth = pin();
+    fixture.replace("d", &all, TimeRange::new(start + s, start + 2 * s), &[]);
+    assert_eq!(changed(&fixture, &fifth), (Some(start + s), None));
+    // Sealing and merging change no answer.
+    let sixth = pin();
+    store.flush().unwrap();
+    store.compact().unwrap();
+    assert_eq!(changed(&fixture, &sixth), (None, None));
+    // Retention takes from the other end.
+    let limits = chronolith_engine::TenantLimits {
+        retention: Some(Duration::from_secs(86_400)),
+        ..store.tenant_limits(&fixture.context.tenant)
+    };
+    store.set_tenant_limits(&fixture.context.tenant, limits);
+    fixture.pass(3 * DAY_NS);
+    store.compact().unwrap();
+    let (from, until) = changed(&fixture, &sixth);
+    assert_eq!(from, None);
+    assert!(until >= Some(start + 20 * s) && until < Some(fixture.now() - DAY_NS));
+    // Other tenants are none of its business.
+    let other = RequestContext::for_tenant(chronolith_engine::TenantId::new("other").unwrap());
+    assert_eq!(store.pin(&other).unwrap().change_mark(), Default::default());
+}
+
 #[test]
 fn a_replaced_range_loses_the_points_that_are_not_written_again() {
     for stage in 0..4 {

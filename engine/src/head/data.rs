@@ -174,12 +174,13 @@ impl HeadData {
         self.spans.write().forget_removed();
     }
 
-    /// Appends samples, each with the slot of its series. Only one thread may do this at a time.
+    /// Appends samples, each with the slot of its series, and answers the earliest time among them
+    /// (the latest that there is without any). Only one thread may do this at a time.
     pub(crate) fn push_samples(
         &self,
         samples: impl IntoIterator<Item = (u32, Sample)>,
         mode: PushMode,
-    ) {
+    ) -> i64 {
         let pins = self.pins_here(mode.pins);
         let mut saved = 0_i64;
         let (mut first, mut last) = (i64::MAX, i64::MIN);
@@ -233,6 +234,7 @@ impl HeadData {
         self.series.fetch_add(new_series, Ordering::Relaxed);
         let grown = grown + (new_series * SERIES_BYTES) as i64;
         self.bytes.fetch_add(grown as u64, Ordering::Relaxed);
+        first
     }
 
     /// Notes that rows of this time are here which are no samples.

@@ -12,6 +12,7 @@ use crate::context::TenantId;
 use crate::error::{EngineError, Result};
 use crate::model::{Labels, Metadata};
 use crate::options::TenantLimits;
+use crate::store::changes::ChangeLog;
 
 /// Kinds of metadata kept per metric name: targets may disagree, but not without end.
 const METADATA_PER_METRIC_MAX: usize = 8;
@@ -25,6 +26,8 @@ pub(crate) struct Tenant {
     pub(crate) metadata: RwLock<BTreeMap<String, Vec<Metadata>>>,
     limits: RwLock<Arc<TenantLimits>>,
     newcomers: Mutex<Newcomers>,
+    /// What changed of its metrics.
+    pub(crate) changes: ChangeLog,
 }
 
 impl Tenant {
@@ -36,6 +39,7 @@ impl Tenant {
             metadata: RwLock::default(),
             limits: RwLock::new(Arc::new(limits)),
             newcomers: Mutex::default(),
+            changes: ChangeLog::default(),
         }
     }
 

@@ -250,7 +250,9 @@ impl Inner {
         self.table
             .set_defined(record.series.iter().map(|(series, _)| *series), epoch);
         let tenant = self.tenant_or_insert(&record.tenant);
+        let mut touched = i64::MAX;
         if record.derivation.is_some() || !record.deletions.is_empty() {
+            touched = earliest_change(&record);
             // One change of the view: no reader sees a range removed and not yet written anew.
             self.change_view(|view| self.change_rows(view, sequence, &tenant, &mut record));
         }
@@ -258,11 +260,16 @@ impl Inner {
             self.state.apply(&tenant.id, op);
         }
         let active = Arc::clone(&self.view.load().active);
-        self.apply_rows(&active, &tenant, record);
+        let touched = touched.min(self.apply_rows(&active, &tenant, record));
+        // After the rows: who reads a mark sees what was noted before it.
+        if touched < i64::MAX {
+            tenant.changes.touch(touched);
+        }
     }
 
-    /// Puts the rows of a record into a generation of the head.
-    pub(crate) fn apply_rows(&self, active: &HeadData, tenant: &Tenant, record: Record) {
+    /// Puts the rows of a record into a generation of the head. Answers the earliest time of its
+    /// samples, the latest that there is without any.
+    pub(crate) fn apply_rows(&self, active: &HeadData, tenant: &Tenant, record: Record) -> i64 {
         for (metric, metadata) in record.metadata {
             tenant.set_metadata(&metric, metadata);
             active.metadata.lock().insert((tenant.index, metric));
@@ -271,7 +278,7 @@ impl Inner {
             arrival: self.keeps_superseded().then_some(record.arrival.0),
             pins: self.pins.live(),
         };
-        push_metrics(
+        let earliest = push_metrics(
             active,
             mode,
             &record.samples,
@@ -310,6 +317,7 @@ impl Inner {
                 spans.push(tenant.index, stream, entry.span);
             }
         }
+        earliest
     }
 
     /// Does what changes earlier rows: deletions, and the rows of a derivation, which are taken out of
@@ -387,13 +395,27 @@ impl Inner {
     }
 }
 
-/// Appends the metric rows of a record: floats, then histograms.
+/// The earliest time of metrics that a record with deletions or derived rows changes.
+fn earliest_change(record: &Record) -> i64 {
+    let deletions = record.deletions.iter();
+    let deleted = deletions.filter(|deletion| deletion.signal == Signal::Metrics);
+    let floats = record.samples.times.iter().copied();
+    let histograms = record.histograms.iter().map(|row| row.time.0);
+    let changed = deleted.map(|deletion| deletion.range.start.0);
+    changed
+        .chain(floats)
+        .chain(histograms)
+        .min()
+        .unwrap_or(i64::MAX)
+}
+
+/// Appends the metric rows of a record: floats, then histograms. Answers their earliest time.
 fn push_metrics(
     active: &HeadData,
     mode: PushMode,
     samples: &crate::wal::Samples,
     histograms: impl Iterator<Item = (SeriesRef, Sample)>,
-) {
+) -> i64 {
     let starts = samples.starts.iter().copied().chain(std::iter::repeat(0));
     let floats = samples
         .series
@@ -412,7 +434,7 @@ fn push_metrics(
         )
     });
     let histograms = histograms.map(|(series, row)| (slot_of(series), row));
-    active.push_samples(floats.chain(histograms), mode);
+    active.push_samples(floats.chain(histograms), mode)
 }
 
 /// Takes deleted rows out of a generation of the head.

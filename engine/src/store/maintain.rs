@@ -42,6 +42,8 @@ pub(crate) struct SegmentChange {
     pub(crate) removed: Vec<SegmentId>,
     /// The frozen generation that the added segments replace.
     pub(crate) sealed: Option<FrozenHead>,
+    /// Tenants whose retention took metrics, and up to which time.
+    pub(crate) expired: Vec<(TenantId, i64)>,
 }
 
 impl Engine {
@@ -307,7 +309,14 @@ impl Engine {
         if removed.is_empty() {
             return Ok(());
         }
+        let view = self.view();
+        let expired = view.segments.iter().filter_map(|segment| {
+            let meta = segment.meta();
+            let goes = meta.signal == Signal::Metrics && removed.contains(&segment.id);
+            goes.then(|| (meta.origin.tenant.clone(), meta.range.end.0))
+        });
         self.publish(SegmentChange {
+            expired: expired.collect(),
             removed,
             ..SegmentChange::default()
         })
@@ -334,6 +343,10 @@ impl Engine {
             oldest: self.retention_rule(tenant).oldest.unwrap_or(i64::MIN),
             effort: EncodeEffort::Compact,
         };
+        let mut expired = Vec::new();
+        if signal == Signal::Metrics && inputs.iter().any(|s| s.range().start.0 < input.oldest) {
+            expired.push((tenant.clone(), input.oldest.saturating_sub(1)));
+        }
         self.make_and_publish(|next_id| {
             let place = self.segment_place(next_id);
             let merged = match signal {
@@ -345,6 +358,7 @@ impl Engine {
             Ok(SegmentChange {
                 added: merged.into_iter().collect(),
                 removed: job.inputs.clone(),
+                expired: expired.clone(),
                 sealed: None,
             })
         })
@@ -404,6 +418,8 @@ impl Engine {
         }
         self.record_change(&change)?;
         let mut removed = Vec::new();
+        // Rows that go, and the note that they went, are one change for who pins.
+        let between_records = (!change.expired.is_empty()).then(|| self.applying.lock());
         self.change_view(|view| {
             let segments = Arc::make_mut(&mut view.segments);
             segments.retain(|segment| {
@@ -420,6 +436,10 @@ impl Engine {
                     .retain(|frozen| frozen.generation != sealed.generation);
             }
         });
+        for (tenant, until) in &change.expired {
+            self.tenant_or_insert(tenant).changes.remove_until(*until);
+        }
+        drop(between_records);
         for segment in removed {
             // A file that cannot be removed now is removed when the store opens next.
             let path = self.dir.join(crate::segment::file_name(segment.id));

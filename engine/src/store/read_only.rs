@@ -160,7 +160,7 @@ impl Engine {
             for op in &record.state {
                 state.apply(&tenant.id, op);
             }
-            self.apply_rows(&view.active, &tenant, record);
+            let _ = self.apply_rows(&view.active, &tenant, record);
         })?;
         if !complete {
             return Ok(None);
@@ -168,7 +168,12 @@ impl Engine {
         self.state.replace_by(state);
         self.raise_generation(manifest.generation);
         *self.manifest.lock() = manifest;
+        let _between_records = self.applying.lock();
         self.change_view(|shown| *shown = view);
+        // What the writer changed on the way here, nobody knows.
+        for tenant in self.all_tenants() {
+            tenant.changes.touch(i64::MIN);
+        }
         Ok(Some(tail))
     }
 }

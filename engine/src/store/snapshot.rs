@@ -14,12 +14,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::changes::{ChangeMark, ChangedSince};
 use super::engine::Engine;
 use super::inner::{Inner, SessionToken};
 use super::view::View;
 use crate::context::RequestContext;
 use crate::error::{EngineError, Result};
 use crate::head::data::HeadData;
+use crate::head::tenant::Tenant;
 use crate::index::Matcher;
 use crate::model::{Generation, Labels, TimeRange, TimestampNs};
 use crate::scan::{LogScan, MetricScan, ScanRequest, SpanScan, listing};
@@ -165,7 +167,11 @@ impl Inner {
     }
 
     /// The present, pinned between two records.
-    fn read_pinned(self: &Arc<Self>, as_of: Option<i64>) -> ReadAt {
+    fn read_pinned(
+        self: &Arc<Self>,
+        tenant: Option<&Tenant>,
+        as_of: Option<i64>,
+    ) -> (ReadAt, ChangeMark) {
         let token = Arc::clone(&self.sessions.read());
         let _between_records = self.applying.lock();
         let view = self.view();
@@ -179,12 +185,14 @@ impl Inner {
             marks: marks.collect(),
             view: Arc::clone(&view),
         });
-        ReadAt {
+        let mark = tenant.map(|tenant| tenant.changes.mark());
+        let at = ReadAt {
             view,
             as_of,
             pin: Some(pin),
             _token: token,
-        }
+        };
+        (at, mark.unwrap_or_default())
     }
 }
 
@@ -198,6 +206,9 @@ pub struct Snapshot {
     engine: Arc<Engine>,
     at: ReadAt,
     generation: Generation,
+    /// Whose changes it knows: the tenant of the context that it was taken with.
+    tenant: Option<Arc<Tenant>>,
+    mark: ChangeMark,
 }
 
 impl std::fmt::Debug for Snapshot {
@@ -219,11 +230,15 @@ impl Snapshot {
         if let Some(moment) = as_of {
             engine.check_as_of(moment)?;
         }
-        let at = engine.shared().read_pinned(as_of.map(|moment| moment.0));
+        let tenant = engine.tenant(&context.tenant);
+        let as_of = as_of.map(|moment| moment.0);
+        let (at, mark) = engine.shared().read_pinned(tenant.as_deref(), as_of);
         Ok(Self {
             engine: Arc::clone(engine),
             generation: engine.generation(),
             at,
+            tenant,
+            mark,
         })
     }
 
@@ -237,6 +252,20 @@ impl Snapshot {
     #[must_use]
     pub fn as_of(&self) -> Option<TimestampNs> {
         self.at.as_of.map(TimestampNs)
+    }
+
+    /// Names this state of the metrics of the tenant that it was taken for.
+    #[must_use]
+    pub fn change_mark(&self) -> ChangeMark {
+        self.mark
+    }
+
+    /// What changed between an earlier state of the same tenant's metrics and this one. What changed
+    /// after this one may be among it.
+    #[must_use]
+    pub fn changed_since(&self, mark: ChangeMark) -> ChangedSince {
+        let tenant = self.tenant.as_ref();
+        tenant.map_or_else(ChangedSince::default, |tenant| tenant.changes.since(mark))
     }
 
     fn check(&self, context: &RequestContext, pinned: Option<Generation>) -> Result<()> {
