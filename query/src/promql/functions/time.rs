@@ -24,9 +24,14 @@ pub struct CivilTime {
 impl CivilTime {
     /// From seconds since the epoch (days to dates after Howard Hinnant, "chrono-compatible
     /// low-level date algorithms").
+    ///
+    /// Like Go's, whose calendar counts from a year so early that seconds before it wrap: the
+    /// smallest integer stands for 2^63 seconds.
     pub fn from_unix(seconds: i64) -> Self {
-        let days = seconds.div_euclid(86_400);
-        let in_day = seconds.rem_euclid(86_400) as u32;
+        const EARLIEST: i64 = -9_223_372_028_741_760_000;
+        let wrapped = i128::from(seconds) + if seconds < EARLIEST { 1 << 64 } else { 0 };
+        let days = wrapped.div_euclid(86_400) as i64;
+        let in_day = wrapped.rem_euclid(86_400) as u32;
         let shifted = days + 719_468;
         let era = shifted.div_euclid(146_097);
         let day_of_era = shifted.rem_euclid(146_097);
@@ -74,10 +79,8 @@ pub fn lookup(name: &str) -> Option<fn(f64) -> f64> {
     // A value that is no time (NaN, infinite) becomes one as Go converts floats to integers on
     // amd64: the smallest integer.
     fn civil(value: f64) -> CivilTime {
-        let fits = value.is_finite() && value.abs() < 9.2e18;
-        let seconds = if fits { value as i64 } else { i64::MIN };
-        // The calendar of years beyond what 64 bits of seconds can be shifted by is not of use.
-        CivilTime::from_unix(seconds.clamp(-(1 << 60), 1 << 60))
+        let fits = value >= i64::MIN as f64 && value < -(i64::MIN as f64);
+        CivilTime::from_unix(if fits { value as i64 } else { i64::MIN })
     }
     Some(match name {
         "minute" => |v| f64::from(civil(v).minute),
@@ -111,5 +114,34 @@ mod tests {
             (1969, 12, 31, 23)
         );
         assert_eq!((date.weekday, date.year_day), (3, 365));
+    }
+
+    /// As Prometheus answers, built with Go for amd64.
+    #[test]
+    fn what_is_no_time() {
+        let fields = [
+            "minute",
+            "hour",
+            "day_of_week",
+            "day_of_month",
+            "day_of_year",
+            "month",
+            "year",
+        ];
+        let of = |value: f64| fields.map(|name| lookup(name).expect("a calendar function")(value));
+        let wrapped = [30.0, 15.0, 0.0, 4.0, 339.0, 12.0, 292_277_026_596.0];
+        for value in [
+            f64::NAN,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            1e30,
+            -(2f64.powi(63)),
+        ] {
+            assert_eq!(of(value), wrapped, "{value}");
+        }
+        let early = [13.0, 22.0, 2.0, 10.0, 69.0, 3.0, -31_688_736_537.0];
+        assert_eq!(of(-1e18), early);
+        let late = [27.0, 18.0, 6.0, 3.0, 338.0, 12.0, 292_277_026_596.0];
+        assert_eq!(of(9.223_372_036_854_7e18), late);
     }
 }
