@@ -10,6 +10,7 @@ pub mod numeric;
 pub mod over_time;
 pub mod range;
 pub mod rate;
+pub mod rate_grid;
 pub mod time;
 pub mod trend;
 pub mod window;

@@ -16,5 +16,5 @@ mod step_vectors;
 mod table;
 
 pub use samples::{HistogramPoint, SampleBatch, SampleBatchBuilder, SeriesSamples};
-pub use step_vectors::{Presence, StepVectors, StepVectorsBuilder};
+pub use step_vectors::{Presence, StepMask, StepVectors, StepVectorsBuilder};
 pub use table::{Row, SeriesCollector, StepTable, Value};

@@ -326,6 +326,27 @@ impl Presence<'_> {
     }
 }
 
+/// The steps at which a row has floats, to be used for many rows.
+#[derive(Debug, Clone)]
+pub struct StepMask {
+    bits: BooleanBuffer,
+    count: usize,
+}
+
+impl StepMask {
+    /// The mask of these steps.
+    pub fn new(present: impl IntoIterator<Item = bool>) -> Self {
+        let bits: BooleanBuffer = present.into_iter().collect();
+        let count = bits.count_set_bits();
+        Self { bits, count }
+    }
+
+    /// At how many steps there are floats.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+}
+
 /// Builds batches row by row.
 ///
 /// A row is begun, its cells are set in any order, and it is then finished (or dropped if it has
@@ -376,6 +397,16 @@ impl StepVectorsBuilder {
         self.values.len() >= 1 << 18 || self.rows >= 8192
     }
 
+    /// How many cells the finished rows have.
+    pub fn cells(&self) -> usize {
+        self.rows * self.steps
+    }
+
+    /// Makes room for so many more rows.
+    pub fn reserve(&mut self, rows: usize) {
+        self.values.reserve(rows.saturating_mul(self.steps));
+    }
+
     /// Begins a row; all its cells are absent.
     pub fn begin(&mut self) {
         let cells = (self.rows + 1) * self.steps;
@@ -402,6 +433,23 @@ impl StepVectorsBuilder {
         self.present.truncate(start);
         self.present.append_n(self.steps, true);
         self.row_present = self.steps;
+    }
+
+    /// The floats of the row's cells, to be followed by [`mark`](Self::mark).
+    pub fn row_mut(&mut self) -> &mut [f64] {
+        let start = self.rows * self.steps;
+        &mut self.values[start..start + self.steps]
+    }
+
+    /// Makes floats of the cells of a row where `mask` says so; none was set before.
+    pub fn mark(&mut self, mask: &StepMask) {
+        self.present.truncate(self.rows * self.steps);
+        if mask.count == self.steps {
+            self.present.append_n(self.steps, true);
+        } else {
+            self.present.append_buffer(&mask.bits);
+        }
+        self.row_present = mask.count;
     }
 
     /// Sets a cell of the row to a histogram.

@@ -14,11 +14,12 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::operator::{Inputs, Operator, partition_count};
+use super::series_input::{BATCH_CELLS, BATCH_ROWS, SeriesConsumer, SeriesInput, consume};
 use super::state::QueryState;
 use crate::promql::annotations::Annotation;
 use crate::promql::ast::PosRange;
 use crate::promql::batch::{
-    HistogramPoint, SampleBatch, SeriesSamples, StepVectors, StepVectorsBuilder,
+    HistogramPoint, SeriesSamples, StepMask, StepVectors, StepVectorsBuilder,
 };
 use crate::promql::functions::{extended, extended_histogram};
 use crate::promql::labelset;
@@ -79,9 +80,37 @@ impl Operator for InstantSelect {
 
     fn execute(self: Arc<Self>, inputs: Inputs) -> Result<SendableRecordBatchStream> {
         let schema = inputs.schema();
-        let mut histograms = Vec::new();
-        inputs.map(move |batch| self.select(&batch, &schema, &mut histograms))
+        consume(inputs, &[], move |_| {
+            let steps = self.lookup.steps.count;
+            let counted = if self.state.counts_per_step() {
+                steps
+            } else {
+                0
+            };
+            Work {
+                select: self,
+                builder: StepVectorsBuilder::new(schema),
+                seen: vec![0; counted],
+                seen_total: 0,
+            }
+        })
     }
+}
+
+/// One partition's computation.
+struct Work {
+    select: Arc<InstantSelect>,
+    builder: StepVectorsBuilder,
+    /// Samples selected per step, if that is asked for, and in total.
+    seen: Vec<u64>,
+    seen_total: u64,
+}
+
+/// The last sample of each step among the times of a series' floats.
+struct Selection {
+    /// Its index, 0 where there is none.
+    indexes: Vec<u32>,
+    mask: StepMask,
 }
 
 /// Walks through the samples of a series as time goes on.
@@ -130,74 +159,119 @@ impl<'a> Cursor<'a> {
     }
 }
 
-impl InstantSelect {
-    fn select(
-        &self,
-        batch: &RecordBatch,
-        schema: &SchemaRef,
-        histograms: &mut Vec<HistogramPoint>,
-    ) -> Result<Option<RecordBatch>> {
-        let batch = SampleBatch::from_batch(batch)?;
-        let mut builder = StepVectorsBuilder::new(Arc::clone(schema));
-        let steps = self.lookup.steps.count;
-        let mut seen = vec![
-            0_u64;
-            if self.state.counts_per_step() {
-                steps
-            } else {
-                0
+impl SeriesConsumer for Work {
+    type Grid = Selection;
+
+    fn grid(&self, times_ms: &[i64]) -> Selection {
+        let (lookup, lookback) = (self.select.lookup, self.select.state.lookback_ms);
+        let mut next = 0;
+        let last = |step: usize| {
+            let time = lookup.time(step);
+            while times_ms.get(next).is_some_and(|&t| t <= time) {
+                next += 1;
             }
-        ];
-        let mut total = 0_u64;
-        for row in 0..batch.rows() {
-            self.state.check()?;
-            let samples = batch.samples(row, histograms);
-            builder.begin();
-            if self.selected == Selected::Smoothed {
-                self.smooth(samples, batch.labels(row), &mut builder);
-                builder.finish_row(batch.labels(row), batch.drop_name(row));
-                continue;
-            }
-            let mut cursor = Cursor {
-                samples,
-                float: 0,
-                histogram: 0,
-            };
-            for step in 0..steps {
-                let time = self.lookup.time(step);
-                let oldest = time.saturating_sub(self.state.lookback_ms);
-                let Some(found) = cursor.last_at(time, oldest) else {
-                    continue;
-                };
-                total += 1;
-                if let Some(seen) = seen.get_mut(step) {
-                    *seen += 1;
-                }
-                let seconds = |ms: i64| ms as f64 / 1000.0;
-                match (found, self.selected) {
-                    (Found::Float(i), Selected::Time) => {
-                        builder.set(step, seconds(samples.times[i]))
-                    }
-                    (Found::Float(i), Selected::StartTime) => {
-                        builder.set(step, seconds(samples.starts.get(i).copied().unwrap_or(0)));
-                    }
-                    (Found::Float(i), _) => builder.set(step, samples.values[i]),
-                    (Found::Histogram(p), Selected::Time) => builder.set(step, seconds(p.time_ms)),
-                    (Found::Histogram(p), Selected::StartTime) => {
-                        builder.set(step, seconds(p.start_ms));
-                    }
-                    (Found::Histogram(p), _) => builder.set_histogram(step, &p.histogram),
-                }
-            }
-            let drop_name = batch.drop_name(row) || self.derives();
-            builder.finish_row(batch.labels(row), drop_name);
+            let last = next.checked_sub(1)?;
+            (times_ms[last] > time.saturating_sub(lookback)).then_some(last as u32)
+        };
+        let found: Vec<Option<u32>> = (0..lookup.steps.count).map(last).collect();
+        Selection {
+            mask: StepMask::new(found.iter().map(Option::is_some)),
+            indexes: found.into_iter().map(Option::unwrap_or_default).collect(),
         }
-        if self.count_weight > 0 {
-            self.state.count_queryable(total * self.count_weight, &seen);
-        }
-        builder.finish()
     }
 
+    fn expect(&mut self, series: usize) {
+        let steps = self.select.lookup.steps.count.max(1);
+        self.builder.reserve(series.min(BATCH_CELLS / steps + 1));
+    }
+
+    fn add(&mut self, series: SeriesInput<'_>, selection: &Selection) -> Result<()> {
+        self.select.state.check()?;
+        self.builder.begin();
+        let select = Arc::clone(&self.select);
+        if select.selected == Selected::Smoothed {
+            select.smooth(series.samples, series.labels, &mut self.builder);
+        } else if !self.values_of_floats(&series.samples, selection) {
+            self.step_by_step(series.samples);
+        }
+        let drop_name = series.drop_name || select.derives();
+        self.builder.finish_row(series.labels, drop_name);
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.builder.cells() >= BATCH_CELLS || self.builder.rows() >= BATCH_ROWS
+    }
+
+    fn finish(&mut self) -> Result<Option<RecordBatch>> {
+        if self.select.count_weight > 0 {
+            let total = self.seen_total * self.select.count_weight;
+            self.select.state.count_queryable(total, &self.seen);
+        }
+        self.seen_total = 0;
+        self.seen.fill(0);
+        self.builder.finish()
+    }
+}
+
+impl Work {
+    /// The values of a series of floats without staleness markers; false if it is none.
+    fn values_of_floats(&mut self, samples: &SeriesSamples<'_>, selection: &Selection) -> bool {
+        let values = samples.values;
+        let is_plain = self.select.selected == Selected::Value && self.seen.is_empty();
+        if !is_plain || values.is_empty() || !samples.histograms.is_empty() {
+            return false;
+        }
+        let mut any_nan = false;
+        let row = self.builder.row_mut();
+        for (cell, &index) in row.iter_mut().zip(&selection.indexes) {
+            *cell = values[index as usize];
+            any_nan |= cell.is_nan();
+        }
+        if any_nan && row.iter().any(|&value| is_stale(value)) {
+            return false;
+        }
+        self.builder.mark(&selection.mask);
+        self.seen_total += selection.mask.count() as u64;
+        true
+    }
+
+    fn step_by_step(&mut self, samples: SeriesSamples<'_>) {
+        let select = &self.select;
+        let mut cursor = Cursor {
+            samples,
+            float: 0,
+            histogram: 0,
+        };
+        for step in 0..select.lookup.steps.count {
+            let time = select.lookup.time(step);
+            let oldest = time.saturating_sub(select.state.lookback_ms);
+            let Some(found) = cursor.last_at(time, oldest) else {
+                continue;
+            };
+            self.seen_total += 1;
+            if let Some(seen) = self.seen.get_mut(step) {
+                *seen += 1;
+            }
+            let builder = &mut self.builder;
+            let seconds = |ms: i64| ms as f64 / 1000.0;
+            match (found, select.selected) {
+                (Found::Float(i), Selected::Time) => builder.set(step, seconds(samples.times[i])),
+                (Found::Float(i), Selected::StartTime) => {
+                    builder.set(step, seconds(samples.starts.get(i).copied().unwrap_or(0)));
+                }
+                (Found::Float(i), _) => builder.set(step, samples.values[i]),
+                (Found::Histogram(p), Selected::Time) => builder.set(step, seconds(p.time_ms)),
+                (Found::Histogram(p), Selected::StartTime) => {
+                    builder.set(step, seconds(p.start_ms));
+                }
+                (Found::Histogram(p), _) => builder.set_histogram(step, &p.histogram),
+            }
+        }
+    }
+}
+
+impl InstantSelect {
     /// Whether the result is no value of the metric any more.
     fn derives(&self) -> bool {
         matches!(self.selected, Selected::Time | Selected::StartTime)

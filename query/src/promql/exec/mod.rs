@@ -23,12 +23,14 @@ pub mod range_function;
 pub mod scalar_arg;
 pub mod scalar_of;
 pub mod select_k;
+pub mod series_input;
 pub mod series_scan;
 pub mod set_operation;
 pub mod sort;
 pub mod source;
 pub mod state;
 pub mod subquery;
+pub mod time_grid;
 pub mod window_samples;
 
 pub use operator::{Inputs, Operator, OperatorExec};

@@ -225,6 +225,15 @@ impl Inputs {
         self.shared.stream(index, self.partition)
     }
 
+    /// The operator of input `index`, if it is of that kind, to be run by this one; and where to
+    /// count what it gives.
+    pub fn operator<O: Operator>(&self, index: usize) -> Option<(Arc<O>, BaselineMetrics)> {
+        let plan = self.shared.plans.get(index)?;
+        let exec = plan.downcast_ref::<OperatorExec<O>>()?;
+        let metrics = BaselineMetrics::new(&exec.metrics, self.partition);
+        Some((Arc::clone(&exec.operator), metrics))
+    }
+
     /// Every partition of input `index`, one after the other; started at once and computed in
     /// parallel where there are several.
     ///

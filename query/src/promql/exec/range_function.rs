@@ -1,7 +1,8 @@
 //! `RangeFunction`: a function of a range vector: raw samples in, one value per step out.
 //!
-//! The samples of a series are decoded once; the window slides over them as indexes, and what
-//! does not depend on the window is computed once per series ([`SeriesFacts`]).
+//! The samples of a series are decoded once; windows are indexes into them, found once for all series
+//! with the same sample times ([`Windows`]). What does not depend on the window is computed once per
+//! series ([`SeriesFacts`]); rates of floats are computed for all windows at once ([`RateGrid`]).
 
 use std::fmt::{self, Formatter};
 use std::sync::Arc;
@@ -15,14 +16,14 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::operator::{Inputs, Operator, partition_count};
 use super::scalar_arg::{ScalarArg, ScalarValues};
+use super::series_input::{BATCH_CELLS, BATCH_ROWS, SeriesConsumer, SeriesInput, consume};
 use super::state::QueryState;
 use crate::promql::annotations::{Annotation, Annotations};
 use crate::promql::ast::{Extension, PosRange};
-use crate::promql::batch::{
-    HistogramPoint, SampleBatch, SeriesSamples, StepVectors, StepVectorsBuilder,
-};
+use crate::promql::batch::{HistogramPoint, SeriesSamples, StepVectors, StepVectorsBuilder};
 use crate::promql::failure::PromqlError;
 use crate::promql::functions::range::{Outcome, RangeKind, Scope, SeriesFacts};
+use crate::promql::functions::rate_grid::RateGrid;
 use crate::promql::functions::window::Window;
 use crate::promql::labelset;
 use crate::promql::steps::Lookup;
@@ -80,14 +81,16 @@ impl Operator for RangeFunction {
     fn execute(self: Arc<Self>, inputs: Inputs) -> Result<SendableRecordBatchStream> {
         let schema = inputs.schema();
         let arguments = self.scalars.clone();
-        inputs.map_with(&arguments, move |scalars| {
-            let mut work = Work {
+        consume(inputs, &arguments, move |scalars| {
+            let counts = Counts::new(&self);
+            Work {
                 function: self,
                 scalars,
-                schema,
+                builder: StepVectorsBuilder::new(schema),
+                notes: Annotations::default(),
+                counts,
                 buffers: Buffers::default(),
-            };
-            move |batch| work.evaluate(&batch)
+            }
         })
     }
 }
@@ -107,8 +110,20 @@ struct Buffers {
 struct Work {
     function: Arc<RangeFunction>,
     scalars: Vec<ScalarValues>,
-    schema: SchemaRef,
+    builder: StepVectorsBuilder,
+    notes: Annotations,
+    counts: Counts,
     buffers: Buffers,
+}
+
+/// Where the windows of all steps begin and end among the times of a series' floats.
+struct Windows {
+    /// Index of the first sample of each, and that after the last.
+    bounds: Vec<(u32, u32)>,
+    /// Samples of all of them together.
+    samples: u64,
+    /// For rates of floats.
+    rates: Option<RateGrid>,
 }
 
 /// Indexes of the samples in `(after, to]`; both bounds only ever grow.
@@ -130,61 +145,163 @@ impl Slide {
     }
 }
 
-impl Work {
-    fn evaluate(&mut self, batch: &RecordBatch) -> Result<Option<RecordBatch>> {
-        let batch = SampleBatch::from_batch(batch)?;
-        let function = Arc::clone(&self.function);
-        let mut builder = StepVectorsBuilder::new(Arc::clone(&self.schema));
-        let mut notes = Annotations::default();
-        let mut counts = Counts::new(&function);
-        let mut points = std::mem::take(&mut self.buffers.histograms);
-        for row in 0..batch.rows() {
-            function.state.check()?;
-            let labels = batch.labels(row);
-            let samples = batch.samples(row, &mut points);
-            builder.begin();
-            let floats = self.series(samples, labels, &mut builder, &mut notes, &mut counts)?;
-            let drop_name = !function.kind.keeps_name() || batch.drop_name(row);
-            builder.finish_row(labels, drop_name);
-            if floats {
-                function.note_name(labels, &mut notes);
-            }
-        }
-        self.buffers.histograms = points;
-        function.state.annotate_all(notes);
-        counts.finish(&function);
-        builder.finish()
+impl RangeFunction {
+    /// Which samples step `step` looks at: those in `(from, to]`.
+    fn reach(&self, step: usize) -> (i64, i64) {
+        let lookback = self.state.lookback_ms;
+        let (before, after) = match self.extension {
+            Extension::None => (0, 0),
+            Extension::Anchored => (lookback, 0),
+            Extension::Smoothed => (lookback, lookback),
+        };
+        let end_ms = self.lookup.time(step);
+        let start_ms = end_ms.saturating_sub(self.range_ms);
+        (
+            start_ms.saturating_sub(before),
+            end_ms.saturating_add(after),
+        )
     }
 
-    /// All steps of one series. Whether any of them is a float.
-    fn series(
+    /// Whether the function is a rate that [`RateGrid`] computes: of a counter, per second?
+    fn rate_flags(&self) -> Option<(bool, bool)> {
+        match self.kind {
+            _ if self.extension != Extension::None || self.state.counts_per_step() => None,
+            RangeKind::Rate => Some((true, true)),
+            RangeKind::Increase => Some((true, false)),
+            RangeKind::Delta => Some((false, false)),
+            _ => None,
+        }
+    }
+
+    fn windows(&self, times: &[i64]) -> Windows {
+        let steps = self.lookup.steps.count;
+        let mut slide = Slide::default();
+        let bound = |step: usize| {
+            let (from, to) = self.reach(step);
+            slide.advance(times.len(), |i| times[i], from, to);
+            (slide.from as u32, slide.to as u32)
+        };
+        let bounds: Vec<(u32, u32)> = (0..steps).map(bound).collect();
+        let rates = self.rate_flags().map(|flags| {
+            let ends = (0..steps).map(|step| self.lookup.time(step));
+            RateGrid::new(times, &bounds, ends, self.range_ms, flags)
+        });
+        Windows {
+            samples: bounds.iter().map(|(from, to)| u64::from(to - from)).sum(),
+            bounds,
+            rates,
+        }
+    }
+}
+
+impl SeriesConsumer for Work {
+    type Grid = Windows;
+
+    fn grid(&self, times_ms: &[i64]) -> Windows {
+        self.function.windows(times_ms)
+    }
+
+    fn expect(&mut self, series: usize) {
+        let steps = self.function.lookup.steps.count.max(1);
+        self.builder.reserve(series.min(BATCH_CELLS / steps + 1));
+    }
+
+    fn add(&mut self, series: SeriesInput<'_>, windows: &Windows) -> Result<()> {
+        self.function.state.check()?;
+        self.builder.begin();
+        let floats = match &windows.rates {
+            Some(rates) if self.rates_of_floats(&series.samples, rates) => {
+                self.counts.total += windows.samples;
+                true
+            }
+            _ => self.window_by_window(series.samples, series.labels, windows)?,
+        };
+        let drop_name = !self.function.kind.keeps_name() || series.drop_name;
+        self.builder.finish_row(series.labels, drop_name);
+        if floats {
+            self.function.note_name(series.labels, &mut self.notes);
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.builder.cells() >= BATCH_CELLS || self.builder.rows() >= BATCH_ROWS
+    }
+
+    fn finish(&mut self) -> Result<Option<RecordBatch>> {
+        let notes = std::mem::take(&mut self.notes);
+        self.function.state.annotate_all(notes);
+        self.counts.hand_over(&self.function);
+        self.builder.finish()
+    }
+}
+
+impl Work {
+    /// The rates of a series of floats without staleness markers; false, and nothing done, if it is
+    /// none.
+    fn rates_of_floats(&mut self, samples: &SeriesSamples<'_>, rates: &RateGrid) -> bool {
+        let uses_starts = self.function.state.features.use_start_timestamps;
+        let has_starts = uses_starts && !samples.starts.is_empty();
+        if has_starts || !samples.histograms.is_empty() {
+            return false;
+        }
+        let values = samples.values;
+        let facts = &mut self.buffers.facts;
+        facts.resets.clear();
+        if !ascends(values) {
+            if values.iter().any(|&v| is_stale(v)) {
+                return false;
+            }
+            let samples = SeriesSamples {
+                starts: &[],
+                ..*samples
+            };
+            facts.find(self.function.kind, &samples);
+        }
+        rates.evaluate(values, &facts.resets, self.builder.row_mut());
+        self.builder.mark(rates.mask());
+        true
+    }
+
+    /// All steps of one series, one after the other. Whether any of them is a float.
+    fn window_by_window(
         &mut self,
         samples: SeriesSamples<'_>,
         labels: &[u8],
-        builder: &mut StepVectorsBuilder,
-        notes: &mut Annotations,
-        counts: &mut Counts,
+        windows: &Windows,
     ) -> Result<bool> {
         let function = Arc::clone(&self.function);
         let Buffers {
+            histograms: points,
             times,
             values,
             starts,
             facts,
             scratch,
-            ..
         } = &mut self.buffers;
-        let live: Vec<HistogramPoint>;
         let mut samples = samples;
-        if samples.histograms.iter().any(|p| p.histogram.is_stale()) {
-            live = samples
+        let uses_starts = function.state.features.use_start_timestamps;
+        if !uses_starts {
+            samples.starts = &[];
+        }
+        if samples
+            .histograms
+            .iter()
+            .any(|p| p.histogram.is_stale() || (p.start_ms != 0 && !uses_starts))
+        {
+            points.clear();
+            let live = samples
                 .histograms
                 .iter()
-                .filter(|p| !p.histogram.is_stale())
-                .cloned()
-                .collect();
-            samples.histograms = &live;
+                .filter(|p| !p.histogram.is_stale());
+            points.extend(live.map(|point| HistogramPoint {
+                start_ms: if uses_starts { point.start_ms } else { 0 },
+                ..point.clone()
+            }));
+            samples.histograms = &*points;
         }
+        let without: Windows;
+        let mut windows = windows;
         if samples.values.iter().any(|&v| is_stale(v)) {
             without_stale(samples, times, values, starts);
             samples = SeriesSamples {
@@ -193,51 +310,29 @@ impl Work {
                 starts,
                 ..samples
             };
-        }
-        if !function.state.features.use_start_timestamps {
-            samples.starts = &[];
-        }
-        let points: Vec<HistogramPoint>;
-        if samples.starts.is_empty()
-            && samples.histograms.iter().any(|p| p.start_ms != 0)
-            && !function.state.features.use_start_timestamps
-        {
-            points = samples
-                .histograms
-                .iter()
-                .map(|p| HistogramPoint {
-                    start_ms: 0,
-                    ..p.clone()
-                })
-                .collect();
-            samples.histograms = &points;
+            without = function.windows(times);
+            windows = &without;
         }
         facts.find(function.kind, &samples);
         let metric = labelset::metric_name(labels);
-        let lookback = function.state.lookback_ms;
-        let (before, after) = match function.extension {
-            Extension::None => (0, 0),
-            Extension::Anchored => (lookback, 0),
-            Extension::Smoothed => (lookback, lookback),
-        };
-        let (mut floats, mut histograms) = (Slide::default(), Slide::default());
+        let mut histograms = Slide::default();
         let mut any_float = false;
         let mut unchecked = 0;
-        for step in 0..function.lookup.steps.count {
+        for (step, &(from, to)) in windows.bounds.iter().enumerate() {
+            let (from, to) = (from as usize, to as usize);
+            if !samples.histograms.is_empty() {
+                let time = |i: usize| samples.histograms[i].time_ms;
+                let (after, until) = function.reach(step);
+                histograms.advance(samples.histograms.len(), time, after, until);
+            }
             let end_ms = function.lookup.time(step);
-            let start_ms = end_ms.saturating_sub(function.range_ms);
-            let from = start_ms.saturating_sub(before);
-            let to = end_ms.saturating_add(after);
-            floats.advance(samples.times.len(), |i| samples.times[i], from, to);
-            let time = |i: usize| samples.histograms[i].time_ms;
-            histograms.advance(samples.histograms.len(), time, from, to);
             let window = Window {
-                times: &samples.times[floats.from..floats.to],
-                values: &samples.values[floats.from..floats.to],
-                starts: samples.starts.get(floats.from..floats.to).unwrap_or(&[]),
+                times: &samples.times[from..to],
+                values: &samples.values[from..to],
+                starts: samples.starts.get(from..to).unwrap_or(&[]),
                 histograms: &samples.histograms[histograms.from..histograms.to],
-                first: floats.from,
-                start_ms,
+                first: from,
+                start_ms: end_ms.saturating_sub(function.range_ms),
                 end_ms,
                 step_ms: function.lookup.steps.time(step),
                 step,
@@ -246,7 +341,7 @@ impl Work {
             if seen == 0 {
                 continue;
             }
-            counts.add(step, seen as u64);
+            self.counts.add(step, seen as u64);
             // Wide windows at many steps: one series alone may take longer than the query may.
             unchecked += seen;
             if unchecked > 1 << 20 {
@@ -260,7 +355,7 @@ impl Work {
                 scalar_pos: function.pos.1,
                 scalars: [scalar(0), scalar(1)],
                 facts,
-                notes,
+                notes: &mut self.notes,
                 scratch,
             };
             let outcome = match function.extension {
@@ -271,14 +366,28 @@ impl Work {
             match outcome.map_err(PromqlError::Execution)? {
                 Some(Outcome::Float(value)) => {
                     any_float = true;
-                    builder.set(step, value);
+                    self.builder.set(step, value);
                 }
-                Some(Outcome::Histogram(histogram)) => builder.set_histogram(step, &histogram),
+                Some(Outcome::Histogram(h)) => self.builder.set_histogram(step, &h),
                 None => {}
             }
         }
         Ok(any_float)
     }
+}
+
+/// Whether no value is below the one before it or a NaN.
+fn ascends(values: &[f64]) -> bool {
+    let Some(first) = values.first() else {
+        return true;
+    };
+    // Without an early end, so that several values are compared at a time.
+    let next = values.iter().skip(1);
+    !first.is_nan()
+        && values
+            .iter()
+            .zip(next)
+            .fold(true, |all, (a, b)| all & (b >= a))
 }
 
 /// Copies the floats that are no staleness markers.
@@ -301,7 +410,7 @@ fn without_stale(
     }
 }
 
-/// Statistics of one batch.
+/// Statistics of the series since the last batch.
 struct Counts {
     total: u64,
     per_step: Vec<u64>,
@@ -328,11 +437,14 @@ impl Counts {
         }
     }
 
-    fn finish(self, function: &RangeFunction) {
+    /// Adds the counts to the query's, and starts over.
+    fn hand_over(&mut self, function: &RangeFunction) {
         if function.count_weight > 0 {
             let total = self.total * function.count_weight;
             function.state.count_queryable(total, &self.per_step);
         }
+        self.total = 0;
+        self.per_step.fill(0);
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! The scan is opened while the plan is built, so that the number of series decides on the number
 //! of partitions; each partition decodes its own run of consecutive series, straight into the
-//! buffers of the batches. Long series become batches of their own without a copy.
+//! buffers of the batches. Long series become batches of their own without a copy. Operators that
+//! look at one series at a time take them from [`SeriesReader`] without batches in between
+//! (see [`series_input`](super::series_input)).
 
 use std::fmt::{self, Formatter};
 use std::sync::Arc;
@@ -10,7 +12,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use chronolith_engine::model::{
-    CounterResetHint, Histogram, HistogramSample, SampleColumns, TimeRange, TimestampNs,
+    CounterResetHint, Histogram, HistogramSample, Labels, SampleColumns, TimeRange, TimestampNs,
 };
 use chronolith_engine::{MetricScan, ScanRequest};
 use datafusion::error::Result;
@@ -19,7 +21,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 use super::operator::{Inputs, Operator};
 use super::state::QueryState;
-use crate::promql::batch::{SampleBatch, SampleBatchBuilder};
+use crate::promql::batch::{HistogramPoint, SampleBatch, SampleBatchBuilder, SeriesSamples};
 use crate::promql::failure::PromqlError;
 use crate::promql::histogram::reset::detect_reset;
 
@@ -76,6 +78,19 @@ impl SeriesScan {
         }
     }
 
+    /// The series of one partition.
+    pub fn reader(self: &Arc<Self>, partition: usize) -> SeriesReader {
+        let (series, count) = (self.scan.0.len(), self.partitions);
+        SeriesReader {
+            scan: Arc::clone(self),
+            next: series * partition / count,
+            end: series * (partition + 1) / count,
+            labels: Labels::default(),
+            columns: SampleColumns::default(),
+            histograms: Vec::new(),
+        }
+    }
+
     /// Whether histograms whose counter-reset hint is unknown get one by comparison with the
     /// histogram before.
     pub fn detecting_resets(self, detect_resets: bool) -> Self {
@@ -110,59 +125,120 @@ impl Operator for SeriesScan {
     }
 
     fn execute(self: Arc<Self>, inputs: Inputs) -> Result<SendableRecordBatchStream> {
-        let (partition, count) = (inputs.partition(), self.partitions);
-        let series = self.scan.0.len();
-        let mut reader = Reader {
-            next: series * partition / count,
-            end: series * (partition + 1) / count,
-            columns: SampleColumns::default(),
-            scan: self,
-        };
+        let mut reader = self.reader(inputs.partition());
         Ok(inputs.generate(move || reader.next_batch()))
     }
 }
 
-/// Walks one partition's series.
-struct Reader {
+/// Walks one partition's series, either as batches or one by one.
+#[derive(Debug)]
+pub struct SeriesReader {
     scan: Arc<SeriesScan>,
     next: usize,
     end: usize,
+    labels: Labels,
     columns: SampleColumns,
+    histograms: Vec<HistogramPoint>,
 }
 
-impl Reader {
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        let mut builder = SampleBatchBuilder::new();
-        while self.next < self.end && !builder.is_full() {
-            self.scan.state.check()?;
-            self.read_series(self.next, &mut builder)?;
+impl SeriesReader {
+    /// Goes to the next series that has samples; false if there is none.
+    ///
+    /// # Errors
+    /// Those of the store, a query that was stopped.
+    pub fn advance(&mut self) -> Result<bool> {
+        while self.next < self.end {
+            let index = self.next;
             self.next += 1;
+            let scan = &self.scan.scan.0;
+            scan.read(index, self.scan.range, &mut self.columns)
+                .map_err(PromqlError::from)?;
+            if self.columns.is_empty() {
+                continue;
+            }
+            self.labels = scan.labels(index);
+            self.scan.state.count_read(self.columns.len() as u64);
+            self.take_histograms();
+            return Ok(true);
         }
-        builder.finish()
+        Ok(false)
     }
 
-    fn read_series(&mut self, index: usize, builder: &mut SampleBatchBuilder) -> Result<()> {
-        let scan = &self.scan.scan.0;
-        scan.read(index, self.scan.range, &mut self.columns)
-            .map_err(PromqlError::from)?;
-        let columns = &mut self.columns;
-        if columns.is_empty() {
-            return Ok(());
+    /// How many series are still to be looked at.
+    pub fn remaining(&self) -> usize {
+        self.end - self.next
+    }
+
+    /// The label set of the series.
+    pub fn labels(&self) -> &[u8] {
+        self.labels.as_bytes()
+    }
+
+    /// Its float samples, times in nanoseconds.
+    pub fn floats(&self) -> (&[i64], &[f64]) {
+        (&self.columns.timestamps, &self.columns.values)
+    }
+
+    /// Start times of the floats, nanoseconds, 0 where unknown; empty when none is known.
+    pub fn starts(&self) -> &[i64] {
+        &self.columns.start_timestamps
+    }
+
+    /// Its histogram samples.
+    pub fn histograms(&self) -> &[HistogramPoint] {
+        &self.histograms
+    }
+
+    /// Turns the series' times into milliseconds in place. Of several samples in one millisecond the
+    /// last one stays.
+    pub fn thin_out(&mut self) {
+        to_millis(&mut self.columns);
+        for start in &mut self.columns.start_timestamps {
+            *start = ms(*start);
         }
-        self.scan.state.count_read(columns.len() as u64);
-        to_millis(columns);
+    }
+
+    /// The samples after [`thin_out`](Self::thin_out).
+    pub fn thinned_out(&self) -> SeriesSamples<'_> {
+        SeriesSamples {
+            times: &self.columns.timestamps,
+            values: &self.columns.values,
+            starts: &self.columns.start_timestamps,
+            histograms: &self.histograms,
+        }
+    }
+
+    fn take_histograms(&mut self) {
+        self.histograms.clear();
         if self.scan.detect_resets {
-            detect_resets(&mut columns.histograms);
+            detect_resets(&mut self.columns.histograms);
         }
-        // A start time of 0 means "not known"; so does the engine's.
-        builder.extend_starts(columns.start_timestamps.iter().map(|&t| ms(t)));
-        for sample in &columns.histograms {
-            let start = sample.start_time.map_or(0, TimestampNs::to_millis);
-            builder.push_histogram(sample.time.to_millis(), start, &sample.histogram);
+        let points = self
+            .columns
+            .histograms
+            .drain(..)
+            .map(|sample| HistogramPoint {
+                time_ms: sample.time.to_millis(),
+                // A start time of 0 means "not known"; so does the engine's.
+                start_ms: sample.start_time.map_or(0, TimestampNs::to_millis),
+                histogram: sample.histogram,
+            });
+        self.histograms.extend(points);
+    }
+
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        let mut builder = SampleBatchBuilder::new();
+        while !builder.is_full() && self.advance()? {
+            self.thin_out();
+            let columns = &mut self.columns;
+            builder.extend_starts(columns.start_timestamps.iter().copied());
+            for point in &self.histograms {
+                builder.push_histogram(point.time_ms, point.start_ms, &point.histogram);
+            }
+            builder.take_floats(&mut columns.timestamps, &mut columns.values);
+            builder.finish_row(self.labels.as_bytes(), false);
         }
-        builder.take_floats(&mut columns.timestamps, &mut columns.values);
-        builder.finish_row(scan.labels(index).as_bytes(), false);
-        Ok(())
+        builder.finish()
     }
 }
 
@@ -192,8 +268,9 @@ fn detect_resets(samples: &mut [HistogramSample]) {
     }
 }
 
+/// Milliseconds of nanoseconds.
 #[inline]
-fn ms(time_ns: i64) -> i64 {
+pub fn ms(time_ns: i64) -> i64 {
     TimestampNs(time_ns).to_millis()
 }
 

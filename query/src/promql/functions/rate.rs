@@ -56,8 +56,11 @@ pub fn extrapolated(
         count: times.len(),
         zero_at,
     };
-    let share = (result > 0.0 && first >= 0.0).then(|| first / result);
-    let factor = span.factor(window, is_counter, is_rate, share);
+    let mut reach = span.reach(window.start_ms, window.end_ms);
+    if is_counter {
+        reach = reach.limited(first, result);
+    }
+    let factor = reach.factor(is_rate.then(|| window.seconds()));
     Some(Outcome::Float(result * factor))
 }
 
@@ -67,24 +70,29 @@ pub(super) fn known_start(starts: &[i64], first_time: i64, window: &Window<'_>) 
     (start != 0 && start < first_time && start > window.start_ms).then_some(start)
 }
 
-/// What the samples cover of the window.
-struct Span {
-    first_time: i64,
-    last_time: i64,
-    count: usize,
-    zero_at: Option<i64>,
+/// Where the samples lie in the window.
+pub(super) struct Span {
+    /// Time of the first sample, ms.
+    pub(super) first_time: i64,
+    /// Time of the last one.
+    pub(super) last_time: i64,
+    /// How many there are.
+    pub(super) count: usize,
+    /// When the counter is known to have been 0.
+    pub(super) zero_at: Option<i64>,
+}
+
+/// How long the samples span, and how far they are extrapolated, in seconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    pub(super) sampled: f64,
+    pub(super) to_start: f64,
+    to_end: f64,
 }
 
 impl Span {
-    /// By what the difference is multiplied. `zero_share`: first value of the counter divided by
-    /// the difference, where both are fit for finding its zero point.
-    fn factor(
-        &self,
-        window: &Window<'_>,
-        is_counter: bool,
-        is_rate: bool,
-        zero_share: Option<f64>,
-    ) -> f64 {
+    /// How far the samples are extrapolated in the window `(start_ms, end_ms]`.
+    pub(super) fn reach(&self, start_ms: i64, end_ms: i64) -> Reach {
         let seconds = |ms: i64| ms as f64 / 1000.0;
         let average = if self.count < 2 {
             0.0
@@ -92,27 +100,36 @@ impl Span {
             seconds(self.last_time - self.first_time) / (self.count - 1) as f64
         };
         let threshold = average * 1.1;
-        let sampled = seconds(self.last_time - self.zero_at.unwrap_or(self.first_time));
-        let mut to_start = seconds(self.first_time - window.start_ms);
-        if to_start >= threshold {
-            to_start = average / 2.0;
+        let within = |gap: f64| if gap >= threshold { average / 2.0 } else { gap };
+        let to_start = match self.zero_at {
+            None => within(seconds(self.first_time - start_ms)),
+            Some(_) => 0.0,
+        };
+        Reach {
+            sampled: seconds(self.last_time - self.zero_at.unwrap_or(self.first_time)),
+            to_start,
+            to_end: within(seconds(end_ms - self.last_time)),
         }
-        if let (true, Some(share)) = (is_counter, zero_share) {
-            to_start = to_start.min(sampled * share);
+    }
+}
+
+impl Reach {
+    /// A counter that went up by `increase` from `first` is not extrapolated below zero.
+    #[inline]
+    pub(super) fn limited(mut self, first: f64, increase: f64) -> Self {
+        if increase > 0.0 && first >= 0.0 {
+            let to_zero = self.sampled * (first / increase);
+            self.to_start = self.to_start.min(to_zero);
         }
-        if self.zero_at.is_some() {
-            to_start = 0.0;
-        }
-        let mut to_end = seconds(window.end_ms - self.last_time);
-        if to_end >= threshold {
-            to_end = average / 2.0;
-        }
-        let factor = (sampled + to_start + to_end) / sampled;
-        if is_rate {
-            factor / window.seconds()
-        } else {
-            factor
-        }
+        self
+    }
+
+    /// By what the difference of last and first sample is multiplied; `per_seconds` is the length of
+    /// the window where a rate is asked for.
+    #[inline]
+    pub(super) fn factor(self, per_seconds: Option<f64>) -> f64 {
+        let factor = (self.sampled + self.to_start + self.to_end) / self.sampled;
+        per_seconds.map_or(factor, |seconds| factor / seconds)
     }
 }
 
@@ -140,9 +157,11 @@ fn extrapolated_histogram(
         count: points.len(),
         zero_at,
     };
-    let share = (result.count > 0.0 && first.histogram.count >= 0.0)
-        .then(|| first.histogram.count / result.count);
-    let factor = span.factor(window, is_counter, is_rate, share);
+    let mut reach = span.reach(window.start_ms, window.end_ms);
+    if is_counter {
+        reach = reach.limited(first.histogram.count, result.count);
+    }
+    let factor = reach.factor(is_rate.then(|| window.seconds()));
     arithmetic::mul(&mut result, factor);
     Some(Outcome::Histogram(Box::new(result)))
 }
