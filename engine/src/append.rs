@@ -44,6 +44,8 @@ pub struct Append<'a> {
     next_slot: u32,
     /// Index of each stream of this session in the record, by address.
     streams: HashMap<usize, u32>,
+    /// Index of each metric's newest metadata in the record.
+    metadata: HashMap<String, usize>,
 }
 
 impl<'a> Append<'a> {
@@ -62,6 +64,7 @@ impl<'a> Append<'a> {
             token: Arc::clone(&store.inner.sessions.read()),
             next_slot: 0,
             streams: HashMap::new(),
+            metadata: HashMap::new(),
         })
     }
 
@@ -145,8 +148,14 @@ impl<'a> Append<'a> {
 
     /// Adds metadata of a metric name; what is known already costs nothing.
     pub fn metadata(&mut self, metric: &str, metadata: Metadata) {
-        if !self.tenant.knows_metadata(metric, &metadata) {
-            self.record.metadata.push((metric.to_owned(), metadata));
+        let all = &mut self.record.metadata;
+        let is_known = match self.metadata.get(metric) {
+            Some(at) => all.get(*at).is_some_and(|(_, newest)| *newest == metadata),
+            None => self.tenant.knows_metadata(metric, &metadata),
+        };
+        if !is_known {
+            self.metadata.insert(metric.to_owned(), all.len());
+            all.push((metric.to_owned(), metadata));
         }
     }
 

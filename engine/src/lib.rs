@@ -44,7 +44,14 @@ pub mod segment;
 pub mod state;
 pub mod store;
 mod sync;
+#[cfg(test)]
+#[path = "../tests/common/samples.rs"]
+mod test_samples;
 pub mod wal;
+
+// What tests inside and outside of the crate share names the crate as those outside do.
+#[cfg(test)]
+extern crate self as chronolith_engine;
 
 pub use append::{Append, Committed, RawSeriesKey};
 pub use context::{CancelToken, RequestContext, TenantId};

@@ -7,6 +7,8 @@
 mod dump;
 #[path = "common/little.rs"]
 mod little;
+#[path = "common/samples.rs"]
+mod samples;
 #[path = "common/story.rs"]
 mod story;
 
@@ -16,25 +18,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use chronolith_engine::io::{Fault, Faulty, FileSystem, Memory, SharedFileSystem};
-use chronolith_engine::model::{Labels, SampleColumns, TimeRange, TimestampNs};
+use chronolith_engine::model::{Labels, Metadata, SampleColumns, TimeRange, TimestampNs};
 use chronolith_engine::store::{
     BACKUP_FILE, BackupOptions, Pace, Progress, ReadBack, Step, UNFINISHED_FILE,
 };
-use chronolith_engine::{EngineError, Matcher, RequestContext, ScanRequest, Store, StoreOptions};
+use chronolith_engine::{EngineError, Matcher, RequestContext, ScanRequest, Store};
 use dump::dump;
 use little::write_little;
+use samples::options;
 use story::write_chapter;
 
 const DIR: &str = "/data";
 const BACKUP: &str = "/backup";
 const RESTORED: &str = "/restored";
-
-fn options() -> StoreOptions {
-    StoreOptions {
-        background: false,
-        ..StoreOptions::default()
-    }
-}
 
 fn shared(memory: &Memory) -> SharedFileSystem {
     Arc::new(memory.clone())
@@ -634,5 +630,61 @@ fn some_of(faults: &[Fault], call: u64) -> Vec<Fault> {
     match asked_for_all() {
         true => faults.to_vec(),
         false => vec![faults[call as usize % faults.len()]],
+    }
+}
+
+/// Metadata lies in segments beside series of its metric; where there are none only the log has it, and
+/// a copy has no log.
+#[test]
+fn metadata_without_samples_is_backed_up() {
+    let memory = Memory::new();
+    let context = RequestContext::new();
+    let store = open(&memory, DIR);
+    let describe = |metric: &str, help: &str| {
+        let mut append = store.begin(&context).unwrap();
+        let metadata = Metadata {
+            help: help.into(),
+            ..Metadata::default()
+        };
+        append.metadata(metric, metadata);
+        append.commit().unwrap();
+    };
+    let check = |store: &Store, stage: &str| {
+        let known = store.metadata(&context, Some("lonely")).unwrap();
+        let help: Vec<_> = known["lonely"].iter().map(|m| m.help.as_str()).collect();
+        assert_eq!(help, ["newer", "older"], "{stage}");
+    };
+    write_little(&store, 0);
+    describe("lonely", "older");
+    describe("lonely", "newer");
+    let reader = Store::open_read_only_on(shared(&memory), DIR, options()).unwrap();
+    // Readers show what something follows.
+    describe("other", "text");
+    reader.refresh().unwrap();
+    for (source, stage) in [
+        (&reader, "of a reader"),
+        (&store, "first"),
+        (&store, "again"),
+    ] {
+        let backup = shared(&memory);
+        source
+            .backup_on(&backup, BACKUP, &BackupOptions::default())
+            .unwrap();
+        check(
+            &Store::open_read_only_on(backup, BACKUP, options()).unwrap(),
+            stage,
+        );
+        let memory = memory.snapshot();
+        let fs = shared(&memory);
+        Store::restore_on(&fs, BACKUP, RESTORED, &BackupOptions::default()).unwrap();
+        let mut restored = open(&memory, RESTORED);
+        for round in 0..2 {
+            check(&restored, &format!("{stage}, restored, round {round}"));
+            write_little(&restored, 1);
+            restored.compact().unwrap();
+            restored.close().unwrap();
+            restored = open(&memory, RESTORED);
+        }
+        check(&restored, &format!("{stage}, compacted"));
     }
 }

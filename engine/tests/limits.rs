@@ -2,37 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
+#[path = "common/samples.rs"]
+mod samples;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use chronolith_engine::model::{Labels, SampleColumns, TimeRange, TimestampNs};
+use chronolith_engine::model::{Exemplar, Labels, SampleColumns, TimeRange, TimestampNs};
 use chronolith_engine::{
     Clock, EngineError, Matcher, RequestContext, ScanRequest, Signal, Store, StoreOptions,
     TenantId, TenantLimits,
 };
+use samples::{append, labels, options};
 
 const DAY_NS: i64 = 86_400_000_000_000;
-
-fn options() -> StoreOptions {
-    StoreOptions {
-        background: false,
-        ..StoreOptions::default()
-    }
-}
-
-fn labels(name: &str, instance: &str) -> Labels {
-    Labels::from_pairs([("__name__", name), ("instance", instance)]).unwrap()
-}
-
-fn append(store: &Store, context: &RequestContext, labels: &Labels, samples: &[(i64, f64)]) {
-    let mut append = store.begin(context).unwrap();
-    let series = append.define(None, labels).unwrap();
-    for (time, value) in samples {
-        append.sample(series, TimestampNs(*time), *value);
-    }
-    append.commit().unwrap();
-}
 
 fn values(store: &Store, context: &RequestContext) -> Vec<f64> {
     let request = ScanRequest::new(vec![], TimeRange::ALL);
@@ -263,4 +247,64 @@ fn erasing_leaves_days_alone_in_which_nothing_was_deleted() {
     let after = store.segments();
     let kept: Vec<_> = [&before[0], &before[2]].map(|s| s.id).to_vec();
     assert_eq!(after.iter().map(|s| s.id).collect::<Vec<_>>(), kept);
+}
+
+/// Deletions may take all samples of a series and leave exemplars, which have times of their own.
+#[test]
+fn a_series_that_has_nothing_but_exemplars_is_in_no_listing() {
+    let store = Store::in_memory(options()).unwrap();
+    let context = RequestContext::new();
+    let set = labels("m", "bare");
+    let exemplar = |time| Exemplar {
+        labels: Labels::from_pairs([("trace_id", "abc")]).unwrap(),
+        value: 0.25,
+        time: TimestampNs(time),
+    };
+    append(
+        &store,
+        &context,
+        &labels("m", "other"),
+        &[(5, 1.0), (90, 2.0)],
+    );
+    append(&store, &context, &set, &[(5, 1.0)]);
+    let mut session = store.begin(&context).unwrap();
+    let series = session.define(None, &set).unwrap();
+    session.exemplar(series, exemplar(50));
+    session.commit().unwrap();
+    let delete = || {
+        let range = TimeRange::new(0, 10);
+        let name = Matcher::equal("__name__", "m");
+        store.delete(&context, Signal::Metrics, &[name], range)
+    };
+    let check = |stage: &str| {
+        for range in [
+            TimeRange::ALL,
+            TimeRange::new(0, 60),
+            TimeRange::new(40, 95),
+        ] {
+            let series = store.series(&context, &[vec![]], range, None).unwrap();
+            assert!(!series.contains(&set), "{stage}, {range:?}: {series:?}");
+            let values = store.label_values(&context, "instance", &[], range, None);
+            let bare = values.unwrap().contains(&"bare".to_owned());
+            assert!(!bare, "{stage}, {range:?}");
+            let request = ScanRequest::new(vec![], range);
+            let scan = store.scan_metrics(&context, &request).unwrap();
+            assert!(
+                (0..scan.len()).all(|index| scan.labels(index) != set),
+                "{stage}, {range:?}"
+            );
+        }
+        let exemplars = store.exemplars(&context, &[], TimeRange::ALL).unwrap();
+        assert_eq!(exemplars, [(set.clone(), vec![exemplar(50)])], "{stage}");
+    };
+    delete().unwrap();
+    check("in the head");
+    store.flush().unwrap();
+    check("in a segment");
+    append(&store, &context, &set, &[(6, 1.0)]);
+    store.flush().unwrap();
+    delete().unwrap();
+    check("under a tombstone");
+    store.compact().unwrap();
+    check("merged");
 }

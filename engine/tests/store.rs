@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that fails here has failed")]
 
+#[path = "common/samples.rs"]
+mod samples;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,21 +19,10 @@ use chronolith_engine::{
     Clock, EngineError, Matcher, RequestContext, ScanRequest, Signal, Store, StoreOptions,
     SyncMode, TenantId,
 };
+use samples::{append, labels, options, read};
 
 const DAY_NS: i64 = 86_400_000_000_000;
 const DIR: &str = "/data";
-
-fn options() -> StoreOptions {
-    StoreOptions {
-        sync: SyncMode::Always,
-        background: false,
-        ..StoreOptions::default()
-    }
-}
-
-fn labels(name: &str, instance: &str) -> Labels {
-    Labels::from_pairs([("__name__", name), ("instance", instance)]).unwrap()
-}
 
 struct Fixture {
     memory: Arc<Memory>,
@@ -73,32 +65,6 @@ impl Fixture {
     fn read(&self, matchers: Vec<Matcher>) -> Vec<(Labels, SampleColumns)> {
         read(self.store(), &self.context, matchers)
     }
-}
-
-fn append(store: &Store, context: &RequestContext, labels: &Labels, samples: &[(i64, f64)]) {
-    let mut append = store.begin(context).unwrap();
-    let series = append.define(None, labels).unwrap();
-    for (time, value) in samples {
-        append.sample(series, TimestampNs(*time), *value);
-    }
-    append.commit().unwrap();
-}
-
-fn read(
-    store: &Store,
-    context: &RequestContext,
-    matchers: Vec<Matcher>,
-) -> Vec<(Labels, SampleColumns)> {
-    let scan = store
-        .scan_metrics(context, &ScanRequest::new(matchers, TimeRange::ALL))
-        .unwrap();
-    let mut found = Vec::new();
-    for index in 0..scan.len() {
-        let mut columns = SampleColumns::default();
-        scan.read(index, TimeRange::ALL, &mut columns).unwrap();
-        found.push((scan.labels(index), columns));
-    }
-    found
 }
 
 #[test]
@@ -671,4 +637,45 @@ fn a_full_disk_refuses_keeps_what_was_acknowledged_and_recovers() {
         fixture.read(vec![])[0].1.len() as i64,
         acknowledged * 5_000 + 1
     );
+}
+
+/// Who hands over two texts, one after the other and without waiting, finds the second one in force,
+/// also if it was the one in force before.
+#[test]
+fn of_metadata_under_way_the_last_counts() {
+    let mut fixture = Fixture::new();
+    let help = |text: &str| Metadata {
+        help: text.into(),
+        ..Metadata::default()
+    };
+    let newest = |fixture: &Fixture| {
+        let known = fixture
+            .store()
+            .metadata(&fixture.context, Some("m"))
+            .unwrap();
+        known["m"][0].help.clone()
+    };
+    for round in 0..50 {
+        let (sender, answers) = std::sync::mpsc::channel();
+        for text in ["before", "between", "before"] {
+            let mut session = fixture.store().begin(&fixture.context).unwrap();
+            session.metadata("m", help(text));
+            let sender = sender.clone();
+            session.submit(move |result| {
+                // Who listens waits for all answers.
+                let _ = sender.send(result.is_ok());
+            });
+        }
+        drop(sender);
+        assert!(answers.iter().all(|stored| stored));
+        assert_eq!(newest(&fixture), "before", "round {round}");
+    }
+    let mut session = fixture.store().begin(&fixture.context).unwrap();
+    session.metadata("m", help("between"));
+    session.metadata("m", help("before"));
+    session.metadata("m", help("before"));
+    session.commit().unwrap();
+    assert_eq!(newest(&fixture), "before", "in one request");
+    fixture.power_cut();
+    assert_eq!(newest(&fixture), "before", "after a power cut");
 }

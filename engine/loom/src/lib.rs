@@ -4,8 +4,9 @@
 //! cd engine/loom && LOOM_MAX_PREEMPTIONS=3 RUSTFLAGS="--cfg loom" cargo test --release
 //! ```
 //!
-//! Three switches of thread against a thread's will find nearly all that can be found and take minutes;
-//! without the bound some models take hours.
+//! With at most three switches of thread against a thread's will, which find nearly all that can be
+//! found, each model runs to its end in seconds (the longest in 4 s, all seven in 8 s, on one core of two busy
+//! ones); without the bound some take hours.
 //!
 //! The files under test are those of the engine, word for word; only the locks are loom's. What is
 //! not checked here: parking_lot and crossbeam themselves, timeouts (nobody may depend on one: a lost

@@ -47,7 +47,8 @@ pub(crate) struct MergeInput<'a> {
     pub(crate) metadata: &'a dyn Fn(&str) -> Vec<Metadata>,
 }
 
-/// Merges the segments into one; `None` when no row is left.
+/// Merges the segments into one; `None` when no row is left. (An input that never had rows is one with
+/// metadata only, which a copy brought along: what it says stays.)
 ///
 /// # Errors
 /// Damage in an input, what the file system says, or a context that was cancelled.
@@ -73,21 +74,15 @@ pub(crate) fn merge_metrics(
         cache: DecodeCache::new(),
     };
     merger.run(context)?;
-    let samples = merger.builder.sample_count() + merger.builder.superseded_count();
-    if samples == 0 && !merger.readers.iter().any(|r| r.has_exemplars()) {
+    let bare = merger.readers.iter().filter(|r| r.row_count() == 0);
+    let is_empty = merger.builder.is_empty();
+    if is_empty && bare.clone().next().is_none() {
         return Ok(None);
     }
-    let (writer, meta, identity) = merger.builder.finish()?;
-    if meta.series_count == 0 {
-        return Ok(None);
+    if is_empty {
+        bare.for_each(|reader| merger.builder.cover(reader.meta().range.start));
     }
-    let path = writer.publish()?;
-    Ok(Some(NewSegment {
-        id,
-        path,
-        meta,
-        identity,
-    }))
+    NewSegment::publish(id, merger.builder).map(Some)
 }
 
 /// Where the merged segment comes from; `None` without inputs.

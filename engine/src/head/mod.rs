@@ -15,6 +15,7 @@
 pub(crate) mod data;
 pub(crate) mod derived;
 pub(crate) mod exemplars;
+pub(crate) mod metadata;
 pub(crate) mod newcomers;
 pub(crate) mod pair_arena;
 pub(crate) mod postings;

@@ -19,7 +19,9 @@ use crate::codec::EncodeEffort;
 use crate::error::Result;
 use crate::io::SharedFileSystem;
 use crate::model::arrived::{Versions, sort_out};
-use crate::model::{Exemplar, Labels, METRIC_NAME, Metadata, SampleColumns, SegmentId, TimeRange};
+use crate::model::{
+    Exemplar, Labels, METRIC_NAME, Metadata, SampleColumns, SegmentId, TimeRange, TimestampNs,
+};
 use crate::scan::merge::merge_parts;
 use crate::segment::{
     FileIdentity, MetricBuildOptions, MetricSegmentBuilder, SegmentFileWriter, SegmentMeta,
@@ -39,6 +41,23 @@ pub(crate) struct NewSegment {
     pub(crate) path: PathBuf,
     pub(crate) meta: SegmentMeta,
     pub(crate) identity: FileIdentity,
+}
+
+impl NewSegment {
+    /// Ends a metrics segment and gives its file its name.
+    pub(crate) fn publish(
+        id: SegmentId,
+        builder: MetricSegmentBuilder<SegmentFileWriter>,
+    ) -> Result<Self> {
+        let (writer, meta, identity) = builder.finish()?;
+        let path = writer.publish()?;
+        Ok(Self {
+            id,
+            path,
+            meta,
+            identity,
+        })
+    }
 }
 
 /// Where segments go and how they are named.
@@ -266,17 +285,40 @@ impl<'a> Sealer<'a> {
         let mut partitions: Vec<_> = self.open.into_iter().collect();
         partitions.sort_by_key(|(number, _)| *number);
         for (_, Partition { id, builder }) in partitions {
-            let (writer, meta, identity) = builder.finish()?;
-            let path = writer.publish()?;
-            sealed.push(NewSegment {
-                id,
-                path,
-                meta,
-                identity,
-            });
+            sealed.push(NewSegment::publish(id, builder)?);
         }
         Ok(())
     }
+}
+
+/// Writes metadata that lies beside no series into segments of its own, one per tenant: for copies,
+/// which have no log to keep it in. It ages as rows of `now` do.
+pub(crate) fn seal_metadata(
+    place: &SegmentPlace<'_>,
+    tenants: &[Arc<Tenant>],
+    unsaved: &Unsaved,
+    now: TimestampNs,
+    origin_of: impl Fn(&Tenant) -> SegmentOrigin,
+) -> Result<Vec<NewSegment>> {
+    let mut sealed = Vec::new();
+    for tenant in tenants {
+        let of_tenant = unsaved.iter().filter(|(owner, _)| *owner == tenant.index);
+        let mut metrics = of_tenant.map(|(_, metric)| metric).peekable();
+        if metrics.peek().is_none() {
+            continue;
+        }
+        let (id, writer) = place.create()?;
+        let options = MetricBuildOptions::with_effort(EncodeEffort::Flush);
+        let mut builder = MetricSegmentBuilder::new(writer, origin_of(tenant), options)?;
+        builder.cover(now);
+        for metric in metrics {
+            for known in tenant.known_metadata(metric) {
+                builder.push_metadata(metric, &known);
+            }
+        }
+        sealed.push(NewSegment::publish(id, builder)?);
+    }
+    Ok(sealed)
 }
 
 /// Cuts a series' rows at the borders of partitions, in ascending order of time.

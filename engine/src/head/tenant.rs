@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 
+use super::metadata::MetadataUnderWay;
 use super::newcomers::Newcomers;
 use super::postings::PostingIndex;
 use super::series_table::{Owner, TenantIndex};
@@ -24,6 +25,7 @@ pub(crate) struct Tenant {
     pub(crate) index: TenantIndex,
     pub(crate) postings: RwLock<PostingIndex>,
     pub(crate) metadata: RwLock<BTreeMap<String, Vec<Metadata>>>,
+    pub(crate) metadata_under_way: MetadataUnderWay,
     limits: RwLock<Arc<TenantLimits>>,
     newcomers: Mutex<Newcomers>,
     /// What changed of its metrics.
@@ -37,6 +39,7 @@ impl Tenant {
             index,
             postings: RwLock::default(),
             metadata: RwLock::default(),
+            metadata_under_way: MetadataUnderWay::default(),
             limits: RwLock::new(Arc::new(limits)),
             newcomers: Mutex::default(),
             changes: ChangeLog::default(),
@@ -112,8 +115,13 @@ impl Tenant {
         Ok(())
     }
 
-    /// Whether the metadata is already the newest of its metric.
+    /// Whether the metadata is already the newest of its metric, and no record is under way that
+    /// changes that.
     pub(crate) fn knows_metadata(&self, metric: &str, metadata: &Metadata) -> bool {
+        !self.metadata_under_way.concerns(metric) && self.is_newest(metric, metadata)
+    }
+
+    pub(super) fn is_newest(&self, metric: &str, metadata: &Metadata) -> bool {
         self.metadata.read().get(metric).and_then(|all| all.first()) == Some(metadata)
     }
 

@@ -249,7 +249,7 @@ pub(crate) fn exemplars(
         let Some(reader) = segment.metrics().filter(|reader| reader.has_exemplars()) else {
             continue;
         };
-        for row in reader.select(&matchers, TimeRange::ALL)? {
+        for row in reader.select_all(&matchers)? {
             let mut exemplars = reader.exemplars(row, range)?;
             if exemplars.is_empty() {
                 continue;

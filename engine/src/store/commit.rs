@@ -21,6 +21,7 @@ use crate::append::Committed;
 use crate::context::RequestContext;
 use crate::error::{EngineError, Result};
 use crate::head::data::{HeadData, PushMode};
+use crate::head::metadata::AnnouncedMetadata;
 use crate::head::series_data::{Sample, SampleValue};
 use crate::head::series_table::{TenantIndex, slot_of};
 use crate::head::tenant::Tenant;
@@ -62,12 +63,14 @@ impl Engine {
         };
         let rows = record.rows();
         let generation = self.generation();
+        let announced = AnnouncedMetadata::new(&tenant, &record.metadata);
         let payload = Payload {
             record,
             epoch,
             token,
         };
         wal.submit(encoded, payload, move |logged| {
+            drop(announced);
             done(logged.map(|_sequence| Committed { rows, generation }));
         });
     }

@@ -10,35 +10,7 @@ use super::*;
 use crate::EngineError;
 use crate::io::{Fault, Faulty, FileSystem as _, Operation};
 use crate::model::{AttributeValue, LogRecord, SampleColumns, Stream, TimestampNs};
-
-fn options() -> StoreOptions {
-    StoreOptions {
-        background: false,
-        ..StoreOptions::default()
-    }
-}
-
-fn labels(name: &str, instance: &str) -> Labels {
-    Labels::from_pairs([("__name__", name), ("instance", instance)]).unwrap()
-}
-
-fn try_append(
-    store: &Store,
-    context: &RequestContext,
-    labels: &Labels,
-    samples: &[(i64, f64)],
-) -> Result<()> {
-    let mut append = store.begin(context)?;
-    let series = append.define(None, labels)?;
-    for (time, value) in samples {
-        append.sample(series, TimestampNs(*time), *value);
-    }
-    append.commit().map(|_| ())
-}
-
-fn append(store: &Store, context: &RequestContext, labels: &Labels, samples: &[(i64, f64)]) {
-    try_append(store, context, labels, samples).unwrap();
-}
+use crate::test_samples::{append, labels, options, try_append};
 
 fn count_samples(store: &Store, context: &RequestContext) -> usize {
     let all = ScanRequest::new(vec![], TimeRange::ALL);

@@ -3,7 +3,6 @@
 //! One of these runs at a time (`Inner::maintenance`). Each writes new files, then publishes them
 //! with one change of the manifest and one swap of the view, then removes what is no longer named.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,7 +21,7 @@ use crate::compaction::plan::{
 use crate::context::{RequestContext, TenantId};
 use crate::error::Result;
 use crate::head::data::HeadData;
-use crate::head::seal::{NewSegment, SegmentPlace, seal_metrics};
+use crate::head::seal::{NewSegment, SegmentPlace, Unsaved, seal_metadata, seal_metrics};
 use crate::head::seal_derived::seal_derived;
 use crate::head::seal_rows::seal_rows;
 use crate::head::series_table::{TenantIndex, slot_of};
@@ -44,6 +43,18 @@ pub(crate) struct SegmentChange {
     pub(crate) sealed: Option<FrozenHead>,
     /// Tenants whose retention took metrics, and up to which time.
     pub(crate) expired: Vec<(TenantId, i64)>,
+}
+
+/// Where a segment comes from that is no merge of others.
+fn origin(tenant: &Tenant, generation: Generation, arrival: TimeRange) -> SegmentOrigin {
+    SegmentOrigin {
+        tenant: tenant.id.clone(),
+        level: 0,
+        generation,
+        arrival,
+        derivation: None,
+        sources: Vec::new(),
+    }
 }
 
 impl Engine {
@@ -156,21 +167,15 @@ impl Engine {
         &self,
         place: &SegmentPlace<'_>,
         frozen: &FrozenHead,
-        unsaved: &mut BTreeSet<(TenantIndex, String)>,
+        unsaved: &mut Unsaved,
     ) -> Result<Vec<NewSegment>> {
         let tenants = self.all_tenants();
-        let (data, now) = (&frozen.data, self.now());
-        let origin_of = |tenant: &Tenant| SegmentOrigin {
-            tenant: tenant.id.clone(),
-            level: 0,
-            generation: frozen.generation,
-            arrival: TimeRange {
-                start: frozen.since,
-                end: now,
-            },
-            derivation: None,
-            sources: Vec::new(),
+        let data = &frozen.data;
+        let arrival = TimeRange {
+            start: frozen.since,
+            end: self.now(),
         };
+        let origin_of = |tenant: &Tenant| origin(tenant, frozen.generation, arrival);
         let (table, horizon) = (&self.table, self.as_of_horizon());
         let mut sealed = seal_metrics(place, table, &tenants, data, horizon, origin_of, unsaved)?;
         let derived = &frozen.derived;
@@ -180,6 +185,22 @@ impl Engine {
         sealed.extend(seal_rows::<LogRecord>(place, &tenants, data, origin_of)?);
         sealed.extend(seal_rows::<Span>(place, &tenants, data, origin_of)?);
         Ok(sealed)
+    }
+
+    /// Writes what is known of metrics into segments that hold nothing else.
+    pub(crate) fn write_metadata(
+        &self,
+        place: &SegmentPlace<'_>,
+        generation: Generation,
+        unsaved: &Unsaved,
+    ) -> Result<Vec<NewSegment>> {
+        let now = self.now();
+        let arrival = TimeRange {
+            start: now,
+            end: now,
+        };
+        let origin_of = |tenant: &Tenant| origin(tenant, generation, arrival);
+        seal_metadata(place, &self.all_tenants(), unsaved, now, origin_of)
     }
 
     /// Takes series out of the head that have no rows in any generation and had none in the one just

@@ -6,47 +6,10 @@ use super::*;
 use crate::EngineError;
 use crate::index::MatchOp;
 use crate::model::{
-    AttributeValue, Histogram, LogRecord, SampleColumns, Span, SpanId, SpanKind, SpanStatus,
-    Stream, TimestampNs, TraceId,
+    AttributeValue, Histogram, LogRecord, Span, SpanId, SpanKind, SpanStatus, Stream, TimestampNs,
+    TraceId,
 };
-
-fn options() -> StoreOptions {
-    StoreOptions {
-        sync: SyncMode::Off,
-        background: false,
-        ..StoreOptions::default()
-    }
-}
-
-fn labels(name: &str, instance: &str) -> Labels {
-    Labels::from_pairs([("__name__", name), ("instance", instance)]).unwrap()
-}
-
-fn append(store: &Store, context: &RequestContext, labels: &Labels, samples: &[(i64, f64)]) {
-    let mut append = store.begin(context).unwrap();
-    let series = append.define(None, labels).unwrap();
-    for (time, value) in samples {
-        append.sample(series, TimestampNs(*time), *value);
-    }
-    assert_eq!(append.commit().unwrap().rows, samples.len());
-}
-
-fn read(
-    store: &Store,
-    context: &RequestContext,
-    matchers: Vec<Matcher>,
-) -> Vec<(Labels, SampleColumns)> {
-    let scan = store
-        .scan_metrics(context, &ScanRequest::new(matchers, TimeRange::ALL))
-        .unwrap();
-    (0..scan.len())
-        .map(|index| {
-            let mut columns = SampleColumns::default();
-            scan.read(index, TimeRange::ALL, &mut columns).unwrap();
-            (scan.labels(index), columns)
-        })
-        .collect()
-}
+use crate::test_samples::{append, labels, options, read};
 
 #[test]
 fn samples_come_back_sorted_with_the_later_arrival() {

@@ -54,6 +54,21 @@ impl ExemplarsBuilder {
     }
 }
 
+/// The rows that have exemplars, ascending.
+pub(crate) fn exemplar_rows(file: &SegmentFile) -> Result<Vec<u32>> {
+    let mut cursor = file.cursor(SectionKind::Exemplars)?;
+    if cursor.remaining() == 0 {
+        return Ok(Vec::new());
+    }
+    let count = cursor.varint_max(u64::from(u32::MAX), "exemplar rows")? as usize;
+    let rows = Packed::read(&mut cursor, count)?;
+    let row = |at| {
+        u32::try_from(rows.get(at))
+            .map_err(|_| cursor.corrupt("a row with exemplars", rows.get(at)))
+    };
+    (0..count).map(row).collect()
+}
+
 /// The exemplars of `row`, in the order added.
 pub(crate) fn read_exemplars(file: &SegmentFile, row: u32) -> Result<Vec<Exemplar>> {
     let mut cursor = file.cursor(SectionKind::Exemplars)?;

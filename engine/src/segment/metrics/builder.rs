@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, HashMap};
 use crate::codec::{EncodeEffort, floats, histograms, integers, timestamps};
 use crate::error::{EngineError, Result};
 use crate::model::arrived::{ArrivedRow, LIVE, SampleValue, Versions, layers, to_columns};
-use crate::model::{Exemplar, Histogram, HistogramSample, Labels, Metadata, SampleColumns, Signal};
+use crate::model::{
+    Exemplar, Histogram, HistogramSample, Labels, Metadata, SampleColumns, Signal, TimestampNs,
+};
 
 use super::super::container::{ContainerWriter, FileIdentity, SegmentSink};
 use super::super::format::{
@@ -448,15 +450,21 @@ impl<S: SegmentSink> MetricSegmentBuilder<S> {
         }
     }
 
+    /// Counts `time` among the times of the segment: for one that has metadata only, which ages as
+    /// rows of that time do.
+    pub(crate) fn cover(&mut self, time: TimestampNs) {
+        self.range.include(time.0, time.0);
+    }
+
     /// Samples added so far, without superseded ones.
     #[must_use]
     pub fn sample_count(&self) -> u64 {
         self.sample_count
     }
 
-    /// Superseded samples added so far.
-    pub(crate) fn superseded_count(&self) -> u64 {
-        self.superseded_count
+    /// Whether no series got anything so far; there may be metadata.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.labels.len() == 0
     }
 
     /// Bytes of the data section so far: about the size of the file to come.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use roaring::RoaringBitmap;
 
@@ -26,7 +26,7 @@ use super::super::meta::SegmentMeta;
 use super::super::select::Selector;
 use super::super::series_table::{LabelsCursor, SeriesTable};
 use super::super::wire::Cursor;
-use super::annotations::{read_exemplars, read_metadata};
+use super::annotations::{exemplar_rows, read_exemplars, read_metadata};
 use super::cache::{self, DecodeCache};
 use super::directory::{ChunkDirectory, ChunkRef};
 use super::stats::{self, ChunkStats};
@@ -41,6 +41,8 @@ pub struct MetricSegmentReader {
     directory: ChunkDirectory,
     data: Section,
     stats: Section,
+    /// See [`MetricSegmentReader::without_samples`].
+    without_samples: OnceLock<RoaringBitmap>,
 }
 
 impl fmt::Debug for MetricSegmentReader {
@@ -92,6 +94,7 @@ impl MetricSegmentReader {
             directory: ChunkDirectory::open(&file, row_count)?,
             data: file.section(SectionKind::Data),
             stats: file.section(SectionKind::ChunkStats),
+            without_samples: OnceLock::new(),
             row_count,
             meta,
             file,
@@ -127,9 +130,12 @@ impl MetricSegmentReader {
             return Ok(RoaringBitmap::new());
         }
         let whole = range.start <= self.meta.range.start && self.meta.range.end <= range.end;
-        let rows = self.selector().select(matchers)?;
+        let mut rows = self.selector().select(matchers)?;
         // Rows may have nothing but superseded samples.
         if whole && self.meta.superseded_count == 0 {
+            if self.has_exemplars() {
+                rows -= self.without_samples()?;
+            }
             return Ok(rows);
         }
         let mut kept = Vec::new();
@@ -150,7 +156,22 @@ impl MetricSegmentReader {
         }
     }
 
-    /// The rows that pass all matchers, superseded samples or not: for reads as of then.
+    /// Rows of series that have exemplars here and no samples: deletions may leave such. They are no
+    /// part of what is listed and scanned, as in the head. Found out once, when somebody asks.
+    fn without_samples(&self) -> Result<&RoaringBitmap> {
+        if let Some(known) = self.without_samples.get() {
+            return Ok(known);
+        }
+        let mut found = RoaringBitmap::new();
+        for row in exemplar_rows(&self.file)? {
+            if self.directory.row(&self.file, row)?.len() == 0 {
+                found.insert(row);
+            }
+        }
+        Ok(self.without_samples.get_or_init(|| found))
+    }
+
+    /// The rows that pass all matchers, whatever they have: for reads as of then, and for exemplars.
     ///
     /// # Errors
     /// Damage.
@@ -160,8 +181,7 @@ impl MetricSegmentReader {
 
     fn overlaps(&self, row: u32, range: TimeRange) -> Result<bool> {
         let chunks = self.directory.row(&self.file, row)?;
-        // A row without chunks has exemplars only; it is listed whatever the range.
-        let mut found = chunks.len() == 0;
+        let mut found = false;
         for index in 0..chunks.len() {
             if found {
                 break;

@@ -5,6 +5,7 @@
 //! zig-zag; 1: eight bytes with the bits of the double follow.
 
 use crate::codec::floats::Stats;
+use crate::codec::varint::{unzigzag, zigzag};
 use crate::error::Result;
 
 use super::super::wire::{Cursor, put_f64, put_u64};
@@ -34,8 +35,7 @@ fn put_number(out: &mut Vec<u8>, number: f64) {
     let whole = number as i64;
     let exact = (whole as f64).to_bits() == number.to_bits();
     if exact && number.abs() <= WHOLE_MAX {
-        let zigzag = ((whole << 1) ^ (whole >> 63)) as u64;
-        put_u64(out, zigzag << 1);
+        put_u64(out, zigzag(whole) << 1);
     } else {
         out.push(1);
         put_f64(out, number);
@@ -67,9 +67,7 @@ fn read_number(cursor: &mut Cursor<'_>) -> Result<f64> {
     if head & 1 == 1 {
         return cursor.f64();
     }
-    let zigzag = head >> 1;
-    let whole = ((zigzag >> 1) as i64) ^ -((zigzag & 1) as i64);
-    Ok(whole as f64)
+    Ok(unzigzag(head >> 1) as f64)
 }
 
 /// Statistics of `count` times the same value.

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! pin      the writer seals its head and notes documents and deletions at that moment;
-//!          a reader beside it writes what it read from the log as segments into the target
+//!          a reader beside it writes what it read from the log as segments into the target;
+//!          both write metadata there that only the log has, as a segment without rows
 //! copy     segments that the target lacks: temporary file, sync, rename; the rest is reused
 //! verify   every page of every file is read back from the target and compared with its checksum
 //! publish  the target's manifest is replaced: the moment of the change

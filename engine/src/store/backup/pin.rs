@@ -14,7 +14,7 @@ use parking_lot::MutexGuard;
 
 use super::target::Target;
 use crate::error::Result;
-use crate::head::seal::{NewSegment, SegmentPlace};
+use crate::head::seal::{NewSegment, SegmentPlace, Unsaved};
 use crate::manifest::{Manifest, SegmentEntry};
 use crate::model::{Generation, SegmentId};
 use crate::segment::FILE_SUFFIX;
@@ -39,6 +39,8 @@ pub(super) struct Pin<'a> {
     pub(super) state: Option<Vec<u8>>,
     /// Rows that a reader has in memory and no segment holds; it does not read on meanwhile.
     head: Option<(FrozenHead, MutexGuard<'a, Tail>)>,
+    /// Metrics of which something is known that no segment says: the log has it, and the copy has none.
+    unsaved: Unsaved,
 }
 
 impl Engine {
@@ -52,7 +54,17 @@ impl Engine {
             true => self.state.fork(),
             false => self.seal_now(|| self.state.fork())?,
         };
-        Ok(self.pin_view(&state))
+        let mut pin = self.pin_view(&state);
+        if !skip_head {
+            pin.unsaved = self.unsaved_metadata();
+        }
+        Ok(pin)
+    }
+
+    fn unsaved_metadata(&self) -> Unsaved {
+        let view = self.view();
+        let heads = view.heads().map(|head| head.metadata.lock().clone());
+        heads.flatten().collect()
     }
 
     fn pin_reader(&self, skip_head: bool) -> Result<Pin<'_>> {
@@ -60,8 +72,11 @@ impl Engine {
         let tail = self.tail().map(parking_lot::Mutex::lock);
         let mut pin = self.pin_view(&self.state.fork());
         let view = self.view();
+        if skip_head {
+            return Ok(pin);
+        }
+        pin.unsaved = self.unsaved_metadata();
         if let Some(tail) = tail
-            && !skip_head
             && !(view.active.is_empty() && view.derived.is_empty())
         {
             // Higher than every deletion that was applied to the rows.
@@ -97,15 +112,17 @@ impl Engine {
             segments: view.segments.to_vec(),
             manifest,
             head: None,
+            unsaved: Unsaved::new(),
         }
     }
 
-    /// Writes what a reader has in memory into segments of the target, and names them in the pinned
-    /// manifest.
+    /// Writes what a reader has in memory, and metadata that no segment says, into segments of the
+    /// target, and names them in the pinned manifest.
     pub(super) fn write_head(&self, target: &Target, pin: &mut Pin<'_>) -> Result<Vec<NewSegment>> {
-        let Some((head, _tail)) = pin.head.take() else {
+        let head = pin.head.take();
+        if head.is_none() && pin.unsaved.is_empty() {
             return Ok(Vec::new());
-        };
+        }
         let manifest = &mut pin.manifest;
         let present = target.fs.list(&target.dir)?;
         let ids = present
@@ -120,9 +137,12 @@ impl Engine {
             dir: &target.dir,
             next_id: &next_id,
         };
-        // Metadata without rows is left to the log, which the copy does not have.
-        let mut unsaved = head.data.metadata.lock().clone();
-        let written = self.write_segments(&place, &head, &mut unsaved)?;
+        let mut written = match &head {
+            Some((head, _tail)) => self.write_segments(&place, head, &mut pin.unsaved)?,
+            None => Vec::new(),
+        };
+        let generation = manifest.generation;
+        written.extend(self.write_metadata(&place, generation, &pin.unsaved)?);
         if !written.is_empty() {
             manifest.segment_id_next = next_id().0;
         }
