@@ -22,7 +22,7 @@ use crate::listen::Principal;
 use crate::request::Caller;
 use crate::scrape::manager::ScrapeManager;
 use crate::scrape::pushgateway::Pushgateway;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Exposition, Metrics};
 
 /// Write budgets are counted in this many bytes, so that a semaphore can hold large ones.
 const BUDGET_UNIT_BYTES: usize = 1 << 10;
@@ -132,6 +132,13 @@ impl AppState {
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
+    }
+
+    /// Everything that the server tells about itself at this moment.
+    #[must_use]
+    pub fn exposition(&self) -> Exposition {
+        self.metrics()
+            .exposition(self.store(), &self.promql().cache_stats())
     }
 
     /// The scrape loops.
@@ -285,6 +292,8 @@ impl AppState {
 
 /// The share of the memory that each query language may take: together a quarter.
 const QUERY_MEMORY_SHARE: u64 = 8;
+/// The share that answers kept for the next time may take.
+const CACHE_MEMORY_SHARE: u64 = 16;
 
 fn promql_options(settings: &Settings, features: Features) -> PromqlOptions {
     PromqlOptions {
@@ -294,6 +303,10 @@ fn promql_options(settings: &Settings, features: Features) -> PromqlOptions {
         // Turns are given out before a query gets there.
         concurrency_max: settings.query_concurrency_max.max(1) as usize,
         memory_bytes_max: ByteSize(settings.memory_max.0 / QUERY_MEMORY_SHARE).as_usize(),
+        cache_bytes_max: settings
+            .query_cache_max
+            .0
+            .min(settings.memory_max.0 / CACHE_MEMORY_SHARE) as usize,
         features,
         ..PromqlOptions::default()
     }

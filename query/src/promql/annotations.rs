@@ -390,6 +390,13 @@ impl Annotations {
         }
     }
 
+    /// Whether all of these are among `other` and say no more there: no times or amounts of their own.
+    pub(crate) fn is_repeated_in(&self, other: &Self) -> bool {
+        self.by_message.iter().all(|(message, annotation)| {
+            annotation.monotonicity.is_none() && other.by_message.contains_key(message)
+        })
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.by_message.is_empty()

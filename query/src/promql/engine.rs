@@ -7,8 +7,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chronolith_engine::model::Labels;
-use chronolith_engine::{RequestContext, Store};
+use chronolith_engine::model::{Labels, TimestampNs};
+use chronolith_engine::{RequestContext, Snapshot, Store};
 use datafusion::execution::TaskContext;
 use datafusion::execution::config::SessionConfig;
 use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
@@ -20,6 +20,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::ast::{Expr, ValueType};
 use super::batch::{HistogramPoint as SamplePoint, SampleBatch, StepTable};
+use super::cache::{CacheStats, CacheableQuery, ResultCache};
 use super::exec::name_removal::same_labelset;
 use super::exec::series_scan::Spread;
 use super::exec::state::{HeldSamples, QueryState};
@@ -55,6 +56,9 @@ pub struct PromqlOptions {
     pub memory_bytes_max: usize,
     /// Where queries reserve memory, to be shared with SQL.
     pub memory_pool: Option<Arc<dyn MemoryPool>>,
+    /// Bytes of answers of range queries that are kept for the next time; 0 keeps none. Default: 0,
+    /// so that who measures the engine measures the engine.
+    pub cache_bytes_max: usize,
     /// Which parts of the language are on. Default: Prometheus' defaults.
     pub features: Features,
 }
@@ -71,6 +75,7 @@ impl Default for PromqlOptions {
             partition_samples_min: 100_000,
             memory_bytes_max: 1 << 30,
             memory_pool: None,
+            cache_bytes_max: 0,
             features: Features::default(),
         }
     }
@@ -87,6 +92,10 @@ pub struct QueryOptions {
     pub per_step_stats: bool,
     /// Keep the plan's text, with metrics.
     pub explain: bool,
+    /// Evaluate everything, whatever the result cache holds.
+    pub no_cache: bool,
+    /// Read the metrics as they were at an earlier moment ([`Store::pin_as_of`]).
+    pub as_of: Option<TimestampNs>,
 }
 
 /// A parsed query; may be run many times.
@@ -139,6 +148,7 @@ struct Inner {
     runtime: Arc<RuntimeEnv>,
     session: SessionConfig,
     places: Semaphore,
+    cache: Option<ResultCache>,
 }
 
 /// A query without a deadline waits this long for a place.
@@ -183,6 +193,8 @@ impl PromqlEngine {
         };
         let places = Semaphore::new(options.concurrency_max.max(1));
         let session = SessionConfig::new();
+        let cache_bytes_max = options.cache_bytes_max;
+        let cache = (cache_bytes_max > 0).then(|| ResultCache::new(cache_bytes_max));
         Self {
             inner: Arc::new(Inner {
                 store,
@@ -190,6 +202,7 @@ impl PromqlEngine {
                 runtime,
                 session,
                 places,
+                cache,
             }),
         }
     }
@@ -202,6 +215,12 @@ impl PromqlEngine {
     /// The store it reads.
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// What the result cache did and holds.
+    pub fn cache_stats(&self) -> CacheStats {
+        let cache = self.inner.cache.as_ref();
+        cache.map(ResultCache::stats).unwrap_or_default()
     }
 
     /// Parses a query with the engine's features.
@@ -375,37 +394,117 @@ impl Inner {
         };
         let expr = resolve::resolve(Expr::clone(&query.expr), &range)
             .map_err(|e| PromqlError::Execution(e.message))?;
-        let mut planner = Planner::new(
-            &self.store,
-            &state,
-            (times.steps, times.end_ms),
-            times.is_range,
-            Spread {
-                partitions_max: self.options.partitions_max,
-                samples_min: self.options.partition_samples_min,
-            },
-        );
-        let root = planner.root(&expr)?;
-        let planned = Instant::now();
-        let (value, plan, sorting) = self.evaluate(root, query, times, &state).await?;
+        let snapshot = match options.as_of {
+            None => self.store.pin(&state.request)?,
+            Some(moment) => self.store.pin_as_of(&state.request, moment)?,
+        };
+        let evaluation = Evaluation {
+            query,
+            expr: &expr,
+            times,
+            snapshot: &snapshot,
+            state: &state,
+        };
+        let opening = started.elapsed();
+        let answer = match self.cacheable(&evaluation, options) {
+            Some((cache, query)) => self.answer_cached(&evaluation, cache, &query).await?,
+            None => self.evaluate(&evaluation, times).await?,
+        };
+        let preparation = opening + answer.preparation;
         let stats = QueryStats {
             samples: state.sample_counts(),
-            preparation: planned - started,
-            evaluation: planned.elapsed(),
-            sorting,
+            preparation,
+            evaluation: started.elapsed().saturating_sub(preparation),
+            sorting: answer.sorting,
             queued: started - called,
+            steps_reused: answer.steps_reused,
         };
-        let plan = plan.filter(|_| options.explain).map(|plan| {
+        let plan = answer.plan.filter(|_| options.explain).map(|plan| {
             DisplayableExecutionPlan::with_metrics(&*plan)
                 .indent(false)
                 .to_string()
         });
         Ok(QueryResult {
-            value,
+            value: answer.value,
             annotations: state.take_annotations(),
             stats,
             plan,
         })
+    }
+
+    /// The result cache and what it is to be asked, if it may know the query.
+    fn cacheable(
+        &self,
+        evaluation: &Evaluation<'_>,
+        options: &QueryOptions,
+    ) -> Option<(&ResultCache, CacheableQuery)> {
+        let Evaluation {
+            query,
+            expr,
+            times,
+            state,
+            ..
+        } = evaluation;
+        let cache = self.cache.as_ref()?;
+        let is_plain = options.as_of.is_none() && !options.explain && !state.counts_per_step();
+        if !times.is_range || options.no_cache || !is_plain {
+            return None;
+        }
+        let cacheable = CacheableQuery::new(
+            &state.request,
+            (&query.text, &query.expr, expr),
+            times.steps,
+            state.lookback_ms,
+            state.features.delayed_name_removal,
+        );
+        if cacheable.is_none() {
+            cache.count_refused();
+        }
+        cacheable.map(|query| (cache, query))
+    }
+
+    /// Evaluates only the steps that the cache does not know.
+    async fn answer_cached(
+        &self,
+        evaluation: &Evaluation<'_>,
+        cache: &ResultCache,
+        query: &CacheableQuery,
+    ) -> Result<Evaluated> {
+        let Evaluation {
+            times,
+            snapshot,
+            state,
+            ..
+        } = *evaluation;
+        let mark = snapshot.change_mark();
+        if let Some(reuse) = cache.find(query, |since| snapshot.changed_since(since)) {
+            let mut fresh = [None, None];
+            let (mut preparation, mut sorting) = (Duration::ZERO, Duration::ZERO);
+            for (part, missing) in fresh.iter_mut().zip(query.missing(&reuse)) {
+                let Some(steps) = missing else { continue };
+                let evaluated = self.evaluate(evaluation, Times { steps, ..times }).await?;
+                preparation += evaluated.preparation;
+                sorting += evaluated.sorting;
+                *part = Some((steps, evaluated.value));
+            }
+            let remarks = state.take_annotations();
+            if let Some((value, remarks)) = cache.join(query, &reuse, fresh, &remarks, mark) {
+                HeldSamples::new(state).grow(value.point_count() as u64)?;
+                state.annotate_all(remarks);
+                return Ok(Evaluated {
+                    value,
+                    plan: None,
+                    preparation,
+                    sorting,
+                    steps_reused: reuse.step_count(),
+                });
+            }
+        }
+        let evaluated = self.evaluate(evaluation, times).await?;
+        let remarks = state.take_annotations();
+        cache.keep(query, &evaluated.value, &remarks, mark);
+        state.annotate_all(remarks);
+        Ok(evaluated)
     }
 
     /// Waits for a place to run, no longer than the query may take.
@@ -470,21 +569,35 @@ impl Inner {
         ))
     }
 
-    async fn evaluate(
-        &self,
-        root: Root,
-        query: &Query,
-        times: Times,
-        state: &Arc<QueryState>,
-    ) -> Result<(Value, Option<Arc<dyn ExecutionPlan>>, Duration)> {
-        let (plan, is_samples) = match root {
+    /// Plans and runs the expression at some of the query's steps.
+    async fn evaluate(&self, evaluation: &Evaluation<'_>, times: Times) -> Result<Evaluated> {
+        let Evaluation {
+            query,
+            expr,
+            snapshot,
+            state,
+            ..
+        } = *evaluation;
+        let started = Instant::now();
+        let mut planner = Planner::new(
+            snapshot,
+            state,
+            (times.steps, times.end_ms),
+            times.is_range,
+            Spread {
+                partitions_max: self.options.partitions_max,
+                samples_min: self.options.partition_samples_min,
+            },
+        );
+        let (plan, is_samples) = match planner.root(expr)? {
             Root::String(value) => {
                 let time_ms = times.steps.start_ms;
-                return Ok((Value::String { time_ms, value }, None, Duration::ZERO));
+                return Ok(Evaluated::without_plan(Value::String { time_ms, value }));
             }
             Root::Vectors(plan) => (plan, false),
             Root::Samples(plan) => (plan, true),
         };
+        let preparation = started.elapsed();
         let mut stream = plan.execute(0, self.task())?;
         let mut answer = Answer::new(times, state);
         while let Some(batch) = stream.try_next().await? {
@@ -499,7 +612,45 @@ impl Inner {
         let kind = query.expr.value_type();
         let sorting = Instant::now();
         let value = answer.finish(kind)?;
-        Ok((value, Some(plan), sorting.elapsed()))
+        Ok(Evaluated {
+            plan: Some(plan),
+            preparation,
+            sorting: sorting.elapsed(),
+            ..Evaluated::without_plan(value)
+        })
+    }
+}
+
+/// A query on its way.
+#[derive(Clone, Copy)]
+struct Evaluation<'a> {
+    query: &'a Query,
+    /// Resolved for the range that is asked for.
+    expr: &'a Expr,
+    times: Times,
+    /// What all selectors read.
+    snapshot: &'a Snapshot,
+    state: &'a Arc<QueryState>,
+}
+
+/// What became of it.
+struct Evaluated {
+    value: Value,
+    plan: Option<Arc<dyn ExecutionPlan>>,
+    preparation: Duration,
+    sorting: Duration,
+    steps_reused: usize,
+}
+
+impl Evaluated {
+    fn without_plan(value: Value) -> Self {
+        Self {
+            value,
+            plan: None,
+            preparation: Duration::ZERO,
+            sorting: Duration::ZERO,
+            steps_reused: 0,
+        }
     }
 }
 

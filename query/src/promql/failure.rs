@@ -56,6 +56,7 @@ impl From<EngineError> for PromqlError {
             EngineError::Cancelled => Self::Cancelled,
             EngineError::DeadlineExceeded => Self::Timeout,
             EngineError::InvalidArgument(message) => Self::Execution(message),
+            too_old @ EngineError::AsOfTooOld { .. } => Self::Execution(too_old.to_string()),
             other => Self::Storage(Arc::new(other)),
         }
     }

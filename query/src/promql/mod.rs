@@ -9,6 +9,7 @@ pub mod almost;
 pub mod annotations;
 pub mod ast;
 pub mod batch;
+mod cache;
 pub mod display;
 pub mod engine;
 pub mod error;
@@ -31,5 +32,6 @@ pub mod steps;
 pub mod testscript;
 mod to_arrow;
 
+pub use cache::CacheStats;
 pub use engine::{PromqlEngine, PromqlOptions, Query, QueryOptions};
 pub use failure::PromqlError;

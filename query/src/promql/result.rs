@@ -76,6 +76,18 @@ pub enum Value {
 }
 
 impl Value {
+    /// Floats and histograms in it.
+    pub fn point_count(&self) -> usize {
+        match self {
+            Self::Scalar(_) | Self::String { .. } => 1,
+            Self::Vector(elements) => elements.len(),
+            Self::Matrix(matrix) => {
+                let points = matrix.iter().map(|s| s.floats.len() + s.histograms.len());
+                points.sum()
+            }
+        }
+    }
+
     /// The type's name in the HTTP API.
     pub fn type_name(&self) -> &'static str {
         match self {
@@ -100,6 +112,8 @@ pub struct QueryStats {
     pub sorting: Duration,
     /// Waiting for a place to run.
     pub queued: Duration,
+    /// Steps that were taken over from the result cache instead of being evaluated.
+    pub steps_reused: usize,
 }
 
 impl QueryStats {

@@ -59,7 +59,7 @@ pub async fn version() -> Response {
 /// `GET /metrics`: the server's own metrics, in the text format.
 pub async fn metrics(State(state): State<AppState>) -> Response {
     let text = state
-        .blocking(|state| Ok(state.metrics().exposition(state.store()).to_text()))
+        .blocking(|state| Ok(state.exposition().to_text()))
         .await;
     match text {
         Ok(text) => {

@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use chronolith_engine::model::TimestampNs;
 use chronolith_query::promql::pretty::pretty;
 use chronolith_query::promql::result::{QueryResult, QueryStats, SampleValue, Series, Value};
 use chronolith_query::promql::{PromqlError, QueryOptions};
@@ -125,11 +126,14 @@ async fn run(
         Some(ms) if ms > 0 => Some(Duration::from_millis(ms.unsigned_abs())),
         _ => None,
     };
+    let as_of = params.time_ms("as_of")?;
     let stats = params.get_filled("stats").map(str::to_owned);
     let options = QueryOptions {
         lookback,
         timeout: Some(timeout),
         per_step_stats: stats.as_deref() == Some("all"),
+        no_cache: params.flag("nocache")?,
+        as_of: as_of.map(TimestampNs::from_millis_saturating),
         ..QueryOptions::default()
     };
     let parsed = state.promql().parse(&query)?;

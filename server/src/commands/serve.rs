@@ -237,7 +237,8 @@ fn open_store(settings: &Settings) -> anyhow::Result<Store> {
 /// The engine's options as the settings have them.
 ///
 /// Of `memory_max` the engine takes half (head, indexes, buffers), queries a quarter, writes in
-/// flight at most an eighth; the rest is for connections, caches of the allocator and code.
+/// flight at most an eighth, kept answers at most a sixteenth; the rest is for connections, caches
+/// of the allocator and code.
 fn store_options(settings: &Settings) -> StoreOptions {
     StoreOptions {
         sync: match settings.sync {
@@ -248,6 +249,7 @@ fn store_options(settings: &Settings) -> StoreOptions {
         memory_bytes_max: settings.memory_max.0 / 2,
         retention: (!settings.retention.is_zero()).then_some(settings.retention),
         retention_bytes: settings.retention_size.0,
+        as_of_retention: settings.as_of_retention,
         ..StoreOptions::default()
     }
 }

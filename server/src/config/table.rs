@@ -138,6 +138,8 @@ settings! {
     retention: Duration = "15d";
     /// Bytes on disk above which the oldest data goes; 0 for no limit.
     retention_size: ByteSize = "0";
+    /// How far back queries with `as_of` see what has been overwritten or replaced since; 0 keeps no such rows.
+    as_of_retention: Duration = "0";
     /// Store the server's own metrics, as job `chronolith` of the default tenant.
     self_scrape: bool = "on";
     /// How often the server's own metrics are stored.
@@ -154,6 +156,8 @@ settings! {
     query_queue_max: u32 = "200";
     /// Samples that one query may hold in memory.
     query_samples_max: u64 = "50000000";
+    /// Bytes of PromQL answers that are kept, so that a repeated dashboard costs only its newest steps; at most a sixteenth of `memory_max`; 0 keeps none.
+    query_cache_max: ByteSize = "128MiB";
     /// Bytes of a query's text.
     query_text_max: ByteSize = "256KiB";
     /// How far back an instant selector looks for a sample.

@@ -9,6 +9,7 @@ use chronolith_engine::Store;
 use chronolith_engine::model::MetricType;
 use chronolith_engine::store::BackupReport;
 use chronolith_engine::wal::WalStats;
+use chronolith_query::promql::CacheStats;
 use parking_lot::Mutex;
 
 use super::exposition::{Exposition, Family};
@@ -144,7 +145,7 @@ impl Metrics {
 
     /// Everything at this moment, the store's figures and the process' included.
     #[must_use]
-    pub fn exposition(&self, store: &Store) -> Exposition {
+    pub fn exposition(&self, store: &Store, cache: &CacheStats) -> Exposition {
         let mut out = Exposition::default();
         let build = out.family(
             "chronolith_build_info",
@@ -155,6 +156,7 @@ impl Metrics {
         self.write_http(&mut out);
         self.write_ingest(&mut out);
         self.write_queries(&mut out);
+        write_query_cache(&mut out, cache);
         write_store(&mut out, store);
         self.write_backups(&mut out);
         process::write(&mut out);
@@ -297,6 +299,42 @@ impl Metrics {
 
 fn load(counter: &AtomicU64) -> f64 {
     counter.load(Ordering::Relaxed) as f64
+}
+
+fn write_query_cache(out: &mut Exposition, cache: &CacheStats) {
+    let asked = out.family(
+        "chronolith_query_cache_requests_total",
+        "Range queries by what the result cache knew of their steps: all, some or none; refused are those that cannot be kept.",
+        MetricType::Counter,
+    );
+    for (result, count) in [
+        ("hit", cache.hits),
+        ("partial", cache.partial_hits),
+        ("miss", cache.misses),
+        ("refused", cache.refused),
+    ] {
+        asked.row(&[("result", result)], count as f64);
+    }
+    out.counter(
+        "chronolith_query_cache_steps_total",
+        "Steps taken from the result cache instead of being evaluated.",
+        cache.steps_reused as f64,
+    );
+    out.counter(
+        "chronolith_query_cache_evictions_total",
+        "Answers dropped from the result cache to make room.",
+        cache.evictions as f64,
+    );
+    out.gauge(
+        "chronolith_query_cache_entries",
+        "Answers in the result cache.",
+        cache.entries as f64,
+    );
+    out.gauge(
+        "chronolith_query_cache_bytes",
+        "Bytes of the answers in the result cache.",
+        cache.bytes as f64,
+    );
 }
 
 fn write_store(out: &mut Exposition, store: &Store) {

@@ -43,7 +43,7 @@ pub async fn run(
         let (state, rules) = (state.clone(), rules.clone());
         let stored = tokio::task::spawn_blocking(move || {
             let began = Instant::now();
-            let text = state.metrics().exposition(state.store()).to_text();
+            let text = state.exposition().to_text();
             let result = store(state.store(), &rules, &mut cache, &text, began);
             (result, cache)
         });

@@ -16,8 +16,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use chronolith_engine::model::TimeRange;
-use chronolith_engine::{Matcher, Store};
+use chronolith_engine::{Matcher, Snapshot};
 use datafusion::physical_plan::ExecutionPlan;
+
+pub(crate) use selector::has_one_name;
 
 use super::ast::{Binary, Expr, ValueType};
 use super::exec::OperatorExec;
@@ -71,7 +73,7 @@ pub enum Root {
 
 /// Makes plans of one query.
 pub struct Planner<'a> {
-    store: &'a Store,
+    snapshot: &'a Snapshot,
     state: Arc<QueryState>,
     /// The steps of the whole query.
     query: Steps,
@@ -86,16 +88,17 @@ pub struct Planner<'a> {
 const SUBQUERY_STEPS_MAX: usize = 10_000_000;
 
 impl<'a> Planner<'a> {
-    /// A planner for a query over `query`, which is a range query or not.
+    /// A planner for a query over `query`, which is a range query or not. All its selectors read the
+    /// same snapshot.
     pub fn new(
-        store: &'a Store,
+        snapshot: &'a Snapshot,
         state: &Arc<QueryState>,
         (query, end_ms): (Steps, i64),
         is_range: bool,
         spread: Spread,
     ) -> Self {
         Self {
-            store,
+            snapshot,
             state: Arc::clone(state),
             query,
             end_ms,

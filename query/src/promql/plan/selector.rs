@@ -83,7 +83,7 @@ impl Planner<'_> {
         let open = match self.scans.get(&key) {
             Some(open) => Arc::clone(open),
             None => {
-                let scan = self.store.scan_metrics(&self.state.request, &request)?;
+                let scan = self.snapshot.scan_metrics(&self.state.request, &request)?;
                 let open = Arc::new(OpenScan(scan));
                 self.scans.insert(key, Arc::clone(&open));
                 open
@@ -238,7 +238,7 @@ pub(super) fn matcher(m: &ast::LabelMatcher) -> Result<Matcher> {
 }
 
 /// Whether all series that can match have the same metric name.
-pub(super) fn has_one_name(selector: &VectorSelector) -> bool {
+pub(crate) fn has_one_name(selector: &VectorSelector) -> bool {
     selector
         .matchers
         .iter()
