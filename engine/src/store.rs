@@ -265,6 +265,39 @@ impl Store {
         listing::label_values(&self.inner, &at, context, name, matchers, range, limit)
     }
 
+    /// Calls `visit` with each label name over the selected metric series, in no order, some more than
+    /// once: for whoever looks for few among many and need not hold them all.
+    ///
+    /// # Errors
+    /// Cancelled or late; corrupt segments; what `visit` answers, which ends the walk.
+    pub fn visit_label_names(
+        &self,
+        context: &RequestContext,
+        matchers: &[Matcher],
+        range: TimeRange,
+        visit: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
+        let at = self.inner.read_now();
+        listing::visit_label_names(&self.inner, &at, context, matchers, range, visit)
+    }
+
+    /// Calls `visit` with each value of one label over the selected metric series, in no order, some
+    /// more than once.
+    ///
+    /// # Errors
+    /// As [`visit_label_names`](Self::visit_label_names).
+    pub fn visit_label_values(
+        &self,
+        context: &RequestContext,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+        visit: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
+        let at = self.inner.read_now();
+        listing::visit_label_values(&self.inner, &at, context, name, matchers, range, visit)
+    }
+
     /// Label sets of the metric series that pass any of the matcher sets, sorted, no duplicates.
     ///
     /// # Errors

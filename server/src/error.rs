@@ -35,6 +35,22 @@ pub enum ErrorType {
 }
 
 impl ErrorType {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::BadData,
+        Self::TooLarge,
+        Self::Execution,
+        Self::Canceled,
+        Self::Timeout,
+        Self::Internal,
+        Self::Forbidden,
+        Self::Unavailable,
+        Self::TooMany,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::UnsupportedMedia,
+    ];
+
     /// The word in the envelope.
     #[must_use]
     pub fn as_str(self) -> &'static str {

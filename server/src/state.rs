@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use crate::config::{ByteSize, Config, Settings};
 use crate::error::{ApiError, ErrorType};
 use crate::listen::Principal;
+use crate::notifications::{Notifications, STOPPING};
 use crate::request::Caller;
 use crate::scrape::manager::ScrapeManager;
 use crate::scrape::pushgateway::Pushgateway;
@@ -43,6 +44,7 @@ struct Shared {
     features: Features,
     scraper: ScrapeManager,
     pushgateway: Arc<Pushgateway>,
+    notifications: Notifications,
     promql: PromqlEngine,
     sql: SqlEngine,
     query_slots: Semaphore,
@@ -74,6 +76,7 @@ impl AppState {
         let shared = Shared {
             scraper,
             pushgateway: Arc::new(Pushgateway::new(store.clone())),
+            notifications: Notifications::new(settings.notification_subscribers_max as usize),
             query_slots: Semaphore::new(settings.query_concurrency_max.max(1) as usize),
             write_budget: Arc::new(Semaphore::new(
                 budget_units.clamp(1, u32::MAX as usize >> 4),
@@ -153,6 +156,12 @@ impl AppState {
         &self.0.pushgateway
     }
 
+    /// What the operator should know.
+    #[must_use]
+    pub fn notifications(&self) -> &Notifications {
+        &self.0.notifications
+    }
+
     /// The context of a write.
     #[must_use]
     pub fn write_context(&self, caller: &Caller) -> RequestContext {
@@ -181,9 +190,11 @@ impl AppState {
         self.0.started
     }
 
-    /// From now on writes are refused and the server is not ready.
+    /// From now on writes are refused and the server is not ready; listeners are told and let go.
     pub fn stop_writes(&self) {
         self.0.stopping.store(true, Ordering::Release);
+        self.0.notifications.raise(STOPPING);
+        self.0.notifications.close();
     }
 
     /// Whether the server is on its way down.

@@ -80,6 +80,21 @@ impl Server {
         Self::start_in(Arc::new(dir), flags)
     }
 
+    /// Starts one with a configuration file, which lies beside the data as `chronolith.yml`, and more
+    /// flags.
+    ///
+    /// # Panics
+    /// If it does not come up.
+    pub fn start_with(config: &str, flags: &[&str]) -> Self {
+        let dir = TempDir::new().expect("temporary directory");
+        let file = dir.path().join("chronolith.yml");
+        std::fs::write(&file, config).expect("write the configuration");
+        let file = file.to_str().expect("plain path").to_owned();
+        let mut all = vec!["--config", &file];
+        all.extend(flags);
+        Self::start_in(Arc::new(dir), &all)
+    }
+
     /// Starts one on a directory that may have been used before.
     ///
     /// # Panics

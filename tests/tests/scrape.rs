@@ -2,47 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::io::{Read, Write};
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use chronolith_tests::{Client, Server};
+use chronolith_tests::{Client, Server, Target};
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// A target that serves whatever text it is given, until the test ends.
-struct Target {
-    address: String,
-    text: Arc<Mutex<String>>,
-}
-
-impl Target {
-    fn start(text: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let text = Arc::new(Mutex::new(text.to_owned()));
-        let served = Arc::clone(&text);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let Ok(mut stream) = stream else { return };
-                let _ = stream.read(&mut [0; 4096]);
-                let body = served.lock().unwrap().clone();
-                let head = format!(
-                    "HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                    body.len()
-                );
-                let _ = stream.write_all(head.as_bytes());
-                let _ = stream.write_all(body.as_bytes());
-            }
-        });
-        Self { address, text }
-    }
-
-    fn now_serves(&self, text: &str) {
-        *self.text.lock().unwrap() = text.to_owned();
-    }
-}
 
 fn query(client: &Client, text: &str) -> Vec<Value> {
     let answer = client.post_form("/api/v1/query", &[("query", text)]);
@@ -63,14 +26,6 @@ fn wait_for(client: &Client, text: &str, good: impl Fn(&[Value]) -> bool) -> Vec
     }
 }
 
-fn start_with(config: &str) -> Server {
-    let dir = TempDir::new().unwrap();
-    let file = dir.path().join("chronolith.yml");
-    std::fs::write(&file, config).unwrap();
-    let file = file.to_str().unwrap().to_owned();
-    Server::start_in(Arc::new(dir), &["--config", &file])
-}
-
 const HISTOGRAM: &str = "# TYPE d_seconds histogram\n\
     d_seconds_bucket{le=\"0.1\"} 50\nd_seconds_bucket{le=\"1\"} 100\nd_seconds_bucket{le=\"+Inf\"} 100\n\
     d_seconds_sum 20\nd_seconds_count 100\n# TYPE jobs gauge\njobs{instance=\"own\"} 3\n";
@@ -78,22 +33,25 @@ const HISTOGRAM: &str = "# TYPE d_seconds histogram\n\
 #[test]
 fn a_target_is_scraped_relabelled_and_ends() {
     let target = Target::start(HISTOGRAM);
-    let server = start_with(&format!(
-        "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\n\
+    let server = Server::start_with(
+        &format!(
+            "global: {{scrape_interval: 200ms, scrape_timeout: 200ms}}\n\
          scrape_configs:\n\
          - job_name: app\n\
          \x20 convert_classic_histograms_to_nhcb: true\n\
          \x20 always_scrape_classic_histograms: true\n\
          \x20 static_configs: [{{targets: ['{}'], labels: {{env: test}}}}]\n\
          \x20 metric_relabel_configs: [{{source_labels: [__name__], regex: secret, action: drop}}]\n",
-        target.address
-    ));
+            target.address()
+        ),
+        &[],
+    );
     let client = server.client();
     let up = wait_for(&client, "up{job=\"app\"} == 1", |r| r.len() == 1);
     assert_eq!(up[0]["metric"]["env"], "test");
     let jobs = query(&client, "jobs");
     assert_eq!(jobs[0]["metric"]["exported_instance"], "own");
-    assert_eq!(jobs[0]["metric"]["instance"], target.address.as_str());
+    assert_eq!(jobs[0]["metric"]["instance"], target.address().as_str());
     let quantile = query(&client, "histogram_quantile(0.5, d_seconds)");
     assert_eq!(quantile[0]["value"][1], "0.1");
     assert_eq!(query(&client, "d_seconds_bucket").len(), 3);
@@ -116,14 +74,17 @@ fn a_target_is_scraped_relabelled_and_ends() {
 #[test]
 fn limits_fail_a_scrape_as_a_whole() {
     let target = Target::start("a 1\nb 2\nc 3\n");
-    let server = start_with(&format!(
-        "scrape_configs:\n\
+    let server = Server::start_with(
+        &format!(
+            "scrape_configs:\n\
          - job_name: app\n\
          \x20 scrape_interval: 200ms\n\
          \x20 sample_limit: 2\n\
          \x20 static_configs: [{{targets: ['{}']}}]\n",
-        target.address
-    ));
+            target.address()
+        ),
+        &[],
+    );
     let client = server.client();
     wait_for(&client, "up{job=\"app\"} == 0", |r| r.len() == 1);
     assert!(query(&client, "{__name__=~\"a|b|c\"}").is_empty());

@@ -139,11 +139,62 @@ fn unless_all<'a>(
     (rows.len() < u64::from(reader.row_count())).then_some(rows)
 }
 
-fn take_sorted(found: BTreeSet<String>, limit: Option<usize>) -> Vec<String> {
-    found
-        .into_iter()
-        .take(limit.unwrap_or(usize::MAX))
-        .collect()
+/// Calls `visit` with the label names of the selected series, in no order, some more than once.
+/// What is held at a time is the list of one segment.
+pub(crate) fn visit_label_names(
+    inner: &Inner,
+    at: &ReadAt,
+    context: &RequestContext,
+    matchers: &[Matcher],
+    range: TimeRange,
+    visit: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<()> {
+    visit_series(inner, at, context, matchers, range, |series| match series {
+        Found::Rows(reader, rows) => {
+            let names = reader.label_names(unless_all(reader, rows))?;
+            names.iter().try_for_each(|name| visit(name))
+        }
+        Found::Series(labels) => labels.iter().try_for_each(|label| visit(label.name)),
+    })
+}
+
+/// Calls `visit` with the values of one label over the selected series, in no order, some more than
+/// once. What is held at a time is the list of one segment.
+pub(crate) fn visit_label_values(
+    inner: &Inner,
+    at: &ReadAt,
+    context: &RequestContext,
+    name: &str,
+    matchers: &[Matcher],
+    range: TimeRange,
+    visit: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<()> {
+    visit_series(inner, at, context, matchers, range, |series| match series {
+        Found::Rows(reader, rows) => {
+            let values = reader.label_values(name, unless_all(reader, rows))?;
+            values.iter().try_for_each(|value| visit(value))
+        }
+        Found::Series(labels) => labels.get(name).map_or(Ok(()), &mut *visit),
+    })
+}
+
+/// The texts that `visit` is called with, sorted.
+fn sorted(
+    limit: Option<usize>,
+    visit: impl FnOnce(&mut dyn FnMut(&str) -> Result<()>) -> Result<()>,
+) -> Result<Vec<String>> {
+    let mut found: BTreeSet<String> = BTreeSet::new();
+    visit(&mut |text| {
+        if !found.contains(text) {
+            found.insert(text.to_owned());
+        }
+        // With a limit, what sorts behind as many others can be let go at once.
+        if limit.is_some_and(|limit| found.len() > limit) {
+            found.pop_last();
+        }
+        Ok(())
+    })?;
+    Ok(found.into_iter().collect())
 }
 
 /// Label names of the selected series, sorted.
@@ -155,23 +206,9 @@ pub(crate) fn label_names(
     range: TimeRange,
     limit: Option<usize>,
 ) -> Result<Vec<String>> {
-    let mut found = BTreeSet::new();
-    visit_series(inner, at, context, matchers, range, |series| {
-        match series {
-            Found::Rows(reader, rows) => {
-                found.extend(reader.label_names(unless_all(reader, rows))?);
-            }
-            Found::Series(labels) => {
-                for label in labels {
-                    if !found.contains(label.name) {
-                        found.insert(label.name.to_owned());
-                    }
-                }
-            }
-        }
-        Ok(())
-    })?;
-    Ok(take_sorted(found, limit))
+    sorted(limit, |visit| {
+        visit_label_names(inner, at, context, matchers, range, visit)
+    })
 }
 
 /// Values of one label over the selected series, sorted.
@@ -184,23 +221,9 @@ pub(crate) fn label_values(
     range: TimeRange,
     limit: Option<usize>,
 ) -> Result<Vec<String>> {
-    let mut found = BTreeSet::new();
-    visit_series(inner, at, context, matchers, range, |series| {
-        match series {
-            Found::Rows(reader, rows) => {
-                found.extend(reader.label_values(name, unless_all(reader, rows))?)
-            }
-            Found::Series(labels) => {
-                if let Some(value) = labels.get(name)
-                    && !found.contains(value)
-                {
-                    found.insert(value.to_owned());
-                }
-            }
-        }
-        Ok(())
-    })?;
-    Ok(take_sorted(found, limit))
+    sorted(limit, |visit| {
+        visit_label_values(inner, at, context, name, matchers, range, visit)
+    })
 }
 
 /// Label sets that pass any of the matcher sets, sorted, without duplicates.

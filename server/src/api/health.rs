@@ -3,10 +3,14 @@
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chronolith_engine::{EngineError, RequestContext};
-use http::{StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 
 use super::envelope::json_response;
 use crate::state::AppState;
+use crate::wire::metric_family;
+
+/// The media type of the text format.
+pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// `GET /health/live`, `/-/healthy`: the process answers.
 pub async fn live() -> &'static str {
@@ -56,16 +60,27 @@ pub async fn version() -> Response {
     json_response(body.to_string())
 }
 
-/// `GET /metrics`: the server's own metrics, in the text format.
-pub async fn metrics(State(state): State<AppState>) -> Response {
-    let text = state
-        .blocking(|state| Ok(state.exposition().to_text()))
-        .await;
-    match text {
-        Ok(text) => {
-            let content_type = "text/plain; version=0.0.4; charset=utf-8";
-            ([(header::CONTENT_TYPE, content_type)], text).into_response()
+/// `GET /metrics`: the server's own metrics, in the text format or, by `Accept`, in protobuf.
+pub async fn metrics(State(state): State<AppState>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
+    let in_protobuf = metric_family::is_preferred(accept.unwrap_or_default());
+    let written = state.blocking(move |state| {
+        let exposition = state.exposition();
+        if !in_protobuf {
+            return Ok(exposition.to_text().into_bytes());
         }
+        let mut out = Vec::new();
+        for family in &exposition.families {
+            family.to_metric_family().push_delimited(&mut out);
+        }
+        Ok(out)
+    });
+    let content_type = match in_protobuf {
+        true => metric_family::DELIMITED,
+        false => TEXT_FORMAT,
+    };
+    match written.await {
+        Ok(body) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
         Err(error) => error.into_text(),
     }
 }

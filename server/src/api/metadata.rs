@@ -11,6 +11,7 @@ use chronolith_query::promql::parser;
 use super::envelope::{success, truncate};
 use super::params::Params;
 use super::selectors::{matcher_sets, matchers, required_matcher_sets};
+use super::targets::push_metadata_fields;
 use crate::error::ApiError;
 use crate::request::Caller;
 use crate::state::AppState;
@@ -172,12 +173,8 @@ pub async fn metadata(
             data.push(':');
             let entries = entries.iter().take(per_metric.unwrap_or(usize::MAX));
             json::push_array(&mut data, entries, |out, entry| {
-                out.push_str("{\"type\":");
-                json::push_string(out, entry.metric_type.as_str());
-                out.push_str(",\"unit\":");
-                json::push_string(out, &entry.unit);
-                out.push_str(",\"help\":");
-                json::push_string(out, &entry.help);
+                out.push('{');
+                push_metadata_fields(out, entry);
                 out.push('}');
             });
         }

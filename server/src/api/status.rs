@@ -11,11 +11,17 @@ use serde_json::{Map, Value, json};
 
 use super::envelope::success;
 use super::params::Params;
+use super::search;
 use crate::config::{Config, TABLE};
 use crate::error::ApiError;
 use crate::request::Caller;
 use crate::state::AppState;
 use crate::telemetry::rfc3339;
+
+/// Memory of a compiled pattern.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+/// The longest list of statistics.
+const STATISTICS_MAX: usize = 10_000;
 
 fn answer(data: &Value) -> Response {
     success(&data.to_string(), &[], &[])
@@ -100,7 +106,7 @@ pub async fn config(State(state): State<AppState>) -> Response {
 }
 
 /// Replaces what stands under keys that hold passwords, tokens and keys.
-fn hide_secrets(value: &mut Value, secret: bool) {
+pub(super) fn hide_secrets(value: &mut Value, secret: bool) {
     match value {
         Value::Object(entries) => {
             for (key, inner) in entries {
@@ -131,10 +137,20 @@ pub async fn tsdb(
     caller: Caller,
     params: Params,
 ) -> Result<Response, ApiError> {
-    let limit = params.limit()?.unwrap_or(10);
-    if limit > 10_000 {
-        return Err(ApiError::parameter("limit", "must be from 1 to 10000"));
-    }
+    let limit = match params.get_filled("limit") {
+        None => 10,
+        Some(text) => match text.parse::<usize>() {
+            Ok(limit @ 1..=STATISTICS_MAX) => limit,
+            Ok(limit) if limit > STATISTICS_MAX => {
+                let reason = format!("limit must not exceed {STATISTICS_MAX}");
+                return Err(ApiError::parameter("limit", reason));
+            }
+            _ => {
+                let reason = "limit must be a positive number";
+                return Err(ApiError::parameter("limit", reason));
+            }
+        },
+    };
     let timeout = state.settings().query_timeout;
     let (context, _cancel) = state.context(caller.tenant, caller.principal.as_ref(), timeout);
     let stats = state
@@ -220,6 +236,7 @@ pub async fn features(State(state): State<AppState>) -> Response {
             "query_stats": true,
             "query_warnings": true,
             "remote_write_receiver": true,
+            "search": state.settings().enable_feature.iter().any(|name| name == search::FEATURE),
             "sql": true,
             "time_range_labels": true,
         },
@@ -250,24 +267,31 @@ pub async fn features(State(state): State<AppState>) -> Response {
     }))
 }
 
-/// `GET /api/v1/notifications`: there are none; what is wrong is in the log and in `/metrics`.
-pub async fn notifications() -> Response {
-    answer(&json!([]))
-}
-
-/// `GET /api/v1/alertmanagers`: without rules nothing is sent to any.
-pub async fn alertmanagers() -> Response {
-    answer(&json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }))
-}
-
-/// `GET /api/v1/rules`: there are none yet, and none can be configured.
-pub async fn rules() -> Response {
-    answer(&json!({ "groups": [] }))
-}
-
-/// `GET /api/v1/alerts`: without rules there are none.
-pub async fn alerts() -> Response {
-    answer(&json!({ "alerts": [] }))
+/// `GET /api/v1/status/self_metrics[?metric_name_pattern=REGEX]`: the server's own metrics as
+/// protobuf's JSON, those whose whole name matches.
+pub async fn self_metrics(
+    State(state): State<AppState>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let pattern = match params.get_filled("metric_name_pattern") {
+        None => None,
+        Some(text) => {
+            let regex = regex::RegexBuilder::new(&format!("^(?s:{text})$"))
+                .size_limit(PATTERN_BYTES_MAX)
+                .build();
+            Some(regex.map_err(|e| ApiError::parameter("metric_name_pattern", e))?)
+        }
+    };
+    let data = state
+        .blocking(move |state| {
+            let exposition = state.exposition();
+            let is_wanted = |name: &str| pattern.as_ref().is_none_or(|p| p.is_match(name));
+            let families = exposition.families.iter();
+            let wanted = families.filter(|f| is_wanted(f.name) && !f.rows.is_empty());
+            Ok(wanted.map(|f| f.to_metric_family().to_json()).collect())
+        })
+        .await?;
+    Ok(answer(&data))
 }
 
 #[cfg(test)]

@@ -108,6 +108,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let url = bound.url();
     let instance = bound.address().to_string();
     let (stop, stopped) = watch::channel(false);
+    let watching = (state.clone(), stopped.clone());
+    tokio::spawn(async move {
+        let (state, stopped) = watching;
+        let store = state.store().clone();
+        state.notifications().watch(store, stopped).await;
+    });
     if settings.self_scrape {
         let interval = settings.self_scrape_interval.max(Duration::from_secs(1));
         let scrape = self_scrape::run(state.clone(), instance, interval, stopped.clone());

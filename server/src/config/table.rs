@@ -162,6 +162,12 @@ settings! {
     query_text_max: ByteSize = "256KiB";
     /// How far back an instant selector looks for a sample.
     query_lookback: Duration = "5m";
+    /// The longest answer that a request of the search API (feature `search-api`) may ask for; 0 for any.
+    search_limit_max: u32 = "10000";
+    /// Listeners to `/api/v1/notifications/live` at the same time; more get 204.
+    notification_subscribers_max: u32 = "16";
+    /// Answer `/-/reload` and `/-/quit`; without it they are refused with 403.
+    enable_lifecycle: bool = "off";
     /// Queries that take longer are logged with their text; 0 logs none.
     slow_query: Duration = "10s";
     /// Bytes of a write request, after decompression.

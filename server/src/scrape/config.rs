@@ -184,6 +184,8 @@ struct RawScrapeConfig {
 pub struct ScrapeConfig {
     /// Its name, unique.
     pub job_name: String,
+    /// The job as it was written, secrets included.
+    pub written: serde_json::Value,
     /// How often.
     pub scrape_interval: Duration,
     /// How long a target may take; at most the interval.
@@ -313,7 +315,7 @@ impl ScrapeConfigs {
             };
             let raw =
                 RawScrapeConfig::deserialize(value).map_err(|e| format!("{}: {e}", place()))?;
-            let job = check(raw, &global).map_err(|e| format!("{}: {e}", place()))?;
+            let job = check(raw, value, &global).map_err(|e| format!("{}: {e}", place()))?;
             if jobs.iter().any(|other| other.job_name == job.job_name) {
                 return Err(format!("{}: the name is taken by an earlier job", place()));
             }
@@ -323,7 +325,11 @@ impl ScrapeConfigs {
     }
 }
 
-fn check(raw: RawScrapeConfig, global: &GlobalConfig) -> Result<ScrapeConfig, String> {
+fn check(
+    raw: RawScrapeConfig,
+    written: &serde_json::Value,
+    global: &GlobalConfig,
+) -> Result<ScrapeConfig, String> {
     if raw.job_name.is_empty() {
         return Err("job_name is missing".into());
     }
@@ -368,6 +374,7 @@ fn check(raw: RawScrapeConfig, global: &GlobalConfig) -> Result<ScrapeConfig, St
     }
     let body_size_limit = raw.body_size_limit.unwrap_or(global.body_size_limit);
     Ok(ScrapeConfig {
+        written: written.clone(),
         scrape_interval,
         scrape_timeout,
         metrics_path: raw.metrics_path.unwrap_or_else(|| "/metrics".into()),

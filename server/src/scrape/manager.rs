@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::{ScrapeConfig, ScrapeConfigs};
 use super::discovery::{self, Discovered, Target};
 use super::target::{self, ActiveTarget, TargetHealth};
-use super::writer::WriteRules;
+use super::writer::{FamilyMetadata, WriteRules};
 
 /// How often target files are looked at, whatever `refresh_interval` says: a look is cheap, and an
 /// edit should show soon.
@@ -74,6 +74,8 @@ pub struct TargetReport {
     pub timeout: Duration,
     /// With what success.
     pub health: TargetHealth,
+    /// What it says about its metrics.
+    pub metadata: Arc<FamilyMetadata>,
 }
 
 impl ScrapeManager {
@@ -212,6 +214,7 @@ impl ScrapeManager {
             target: found,
             job,
             health: Mutex::default(),
+            metadata: Mutex::default(),
         });
         let stop = self.inner.stop.child_token();
         let mark_stale = Arc::new(AtomicBool::new(false));
@@ -245,6 +248,7 @@ impl ScrapeManager {
                 interval: running.active.job.scrape_interval,
                 timeout: running.active.job.scrape_timeout,
                 health: running.active.health.lock().clone(),
+                metadata: Arc::clone(&running.active.metadata.lock()),
             })
             .collect();
         reports.sort_by(|a, b| (&a.job, &a.target.labels).cmp(&(&b.job, &b.target.labels)));
@@ -255,6 +259,13 @@ impl ScrapeManager {
     #[must_use]
     pub fn dropped(&self) -> Vec<(String, Labels)> {
         self.inner.state.lock().dropped.clone()
+    }
+
+    /// A job by its name.
+    #[must_use]
+    pub fn job(&self, name: &str) -> Option<Arc<ScrapeConfig>> {
+        let state = self.inner.state.lock();
+        state.jobs.iter().find(|job| job.job_name == name).cloned()
     }
 
     /// Names of the jobs.

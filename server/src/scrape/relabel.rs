@@ -112,6 +112,12 @@ impl Rule {
         configs.iter().enumerate().map(check).collect()
     }
 
+    /// The rule as written.
+    #[must_use]
+    pub fn config(&self) -> &RelabelConfig {
+        &self.config
+    }
+
     fn apply(&self, labels: &mut LabelsBuilder) -> bool {
         let config = &self.config;
         match config.action {

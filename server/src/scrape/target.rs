@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::config::{ScrapeConfig, TargetTls};
 use super::discovery::Target;
 use super::exposition::Dialect;
-use super::writer::{self, SeriesCache, WriteRules, Written};
+use super::writer::{self, FamilyMetadata, SeriesCache, WriteRules, Written};
 use crate::telemetry::now_ms;
 
 const ACCEPTED: &str = "application/openmetrics-text;version=1.0.0;q=0.8,\
@@ -45,6 +45,8 @@ pub struct ActiveTarget {
     pub job: Arc<ScrapeConfig>,
     /// With what success.
     pub health: Mutex<TargetHealth>,
+    /// What it says about its metrics.
+    pub metadata: Mutex<Arc<FamilyMetadata>>,
 }
 
 /// Makes the HTTP client of a job.
@@ -264,6 +266,7 @@ pub(crate) async fn run(
                 "scrape failed"
             );
         }
+        *active.metadata.lock() = cache.metadata();
         *active.health.lock() = TargetHealth {
             up: Some(result.is_ok()),
             last_error: result.err().unwrap_or_default(),

@@ -4,7 +4,8 @@
 //! and no label parsing; a series that was in the last exposition and is not in this one gets a
 //! staleness marker. An exposition is one append: it is stored whole or not at all.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use chronolith_engine::model::{
     Exemplar, Labels, LabelsBuilder, Metadata, MetricType, STALE_NAN_BITS, SeriesRef, TimestampNs,
@@ -77,8 +78,19 @@ pub enum WriteError {
 pub struct SeriesCache {
     lines: HashMap<String, CachedLine>,
     histograms: HashMap<Labels, Seen>,
-    metadata: HashMap<String, Metadata>,
+    metadata: Arc<FamilyMetadata>,
     round: u64,
+}
+
+/// What a source says about its metrics, by name.
+pub type FamilyMetadata = BTreeMap<String, Metadata>;
+
+impl SeriesCache {
+    /// What the source said about its metrics in the last exposition that was written.
+    #[must_use]
+    pub fn metadata(&self) -> Arc<FamilyMetadata> {
+        Arc::clone(&self.metadata)
+    }
 }
 
 #[derive(Debug)]
@@ -178,16 +190,28 @@ pub fn write_exposition(
     }
     pass.native_histograms(&mut append)?;
     let written = pass.written;
-    for (metric, metadata) in pending_metadata {
-        if cache.metadata.get(&metric) != Some(&metadata) {
-            append.metadata(&metric, metadata.clone());
-            cache.metadata.insert(metric, metadata);
-        }
-    }
+    remember_metadata(&mut cache.metadata, pending_metadata, &mut append);
     mark_vanished(store, cache, &mut append, now_ms)?;
     write_reports(store, rules, &mut append, now_ms, reports(written))?;
     append.commit()?;
     Ok(written)
+}
+
+/// Stores what is new about metrics and forgets what the source does not have any more.
+fn remember_metadata(
+    known: &mut Arc<FamilyMetadata>,
+    said: HashMap<String, Metadata>,
+    append: &mut Append<'_>,
+) {
+    if known.keys().any(|metric| !said.contains_key(metric)) {
+        Arc::make_mut(known).retain(|metric, _| said.contains_key(metric));
+    }
+    for (metric, metadata) in said {
+        if known.get(&metric) != Some(&metadata) {
+            append.metadata(&metric, metadata.clone());
+            Arc::make_mut(known).insert(metric, metadata);
+        }
+    }
 }
 
 /// Writes that a source gave nothing: staleness markers for all that it had, and `reports`.

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use chronolith_engine::model::MetricType;
 
+use crate::wire::metric_family::{self, Classic, Content, Metric};
 use crate::wire::number;
 
 /// The kinds of families that we have.
@@ -90,6 +91,52 @@ impl Exposition {
 }
 
 impl Family {
+    /// As protobuf has it: the rows of a histogram become one metric per label set.
+    #[must_use]
+    pub fn to_metric_family(&self) -> metric_family::Family<'_> {
+        let kind = metric_family::Kind::from(self.kind);
+        let metrics = match kind {
+            metric_family::Kind::Histogram => self.histograms(),
+            _ => {
+                let rows = self.rows.iter();
+                rows.map(|row| timeless(labels_of(row, ""), Content::Number(row.value)))
+                    .collect()
+            }
+        };
+        metric_family::Family {
+            name: self.name,
+            help: self.help,
+            kind,
+            metrics,
+        }
+    }
+
+    /// Rows of a label set come together, the buckets in ascending order first.
+    fn histograms(&self) -> Vec<Metric<'_>> {
+        let mut metrics: Vec<Metric<'_>> = Vec::new();
+        for row in &self.rows {
+            let labels = labels_of(row, "le");
+            if metrics.last().is_none_or(|last| last.labels != labels) {
+                metrics.push(timeless(labels, Content::Classic(Classic::default())));
+            }
+            let Some(Content::Classic(histogram)) = metrics.last_mut().map(|m| &mut m.content)
+            else {
+                continue;
+            };
+            match row.suffix {
+                "_sum" => histogram.sum = row.value,
+                "_count" => histogram.count = row.value,
+                _ => {
+                    let bound = row.labels.iter().find(|(name, _)| *name == "le");
+                    let bound = bound.map_or("", |(_, bound)| bound.as_str());
+                    let bound = bound.parse().unwrap_or(f64::INFINITY);
+                    histogram.buckets.push((bound, row.value));
+                }
+            }
+        }
+        metrics
+    }
+
     /// Adds a value.
     pub fn row(&mut self, labels: &[(&'static str, &str)], value: f64) {
         self.suffixed_row("", labels, value);
@@ -108,6 +155,23 @@ impl Family {
             labels: owned,
             value,
         });
+    }
+}
+
+/// A row's labels without one of them.
+fn labels_of<'a>(row: &'a Row, without: &str) -> Vec<(&'a str, &'a str)> {
+    let labels = row.labels.iter().filter(|(name, _)| *name != without);
+    labels
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect()
+}
+
+/// A metric of now.
+fn timeless<'a>(labels: Vec<(&'a str, &'a str)>, content: Content<'a>) -> Metric<'a> {
+    Metric {
+        labels,
+        content,
+        time_ms: None,
     }
 }
 
@@ -140,6 +204,28 @@ pub(crate) fn push_escaped(out: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_of_a_histogram_become_one_metric() {
+        let mut exposition = Exposition::default();
+        let family = exposition.family("h", "", MetricType::Histogram);
+        for kind in ["a", "b"] {
+            for (le, count) in [("0.5", 1.0), ("+Inf", 2.0)] {
+                family.suffixed_row("_bucket", &[("kind", kind), ("le", le)], count);
+            }
+            family.suffixed_row("_sum", &[("kind", kind)], 1.5);
+            family.suffixed_row("_count", &[("kind", kind)], 2.0);
+        }
+        let family = family.to_metric_family();
+        assert_eq!(family.metrics.len(), 2);
+        assert_eq!(family.metrics[1].labels, [("kind", "b")]);
+        let expected = Classic {
+            count: 2.0,
+            sum: 1.5,
+            buckets: vec![(0.5, 1.0), (f64::INFINITY, 2.0)],
+        };
+        assert_eq!(family.metrics[1].content, Content::Classic(expected));
+    }
 
     #[test]
     fn families_become_text() {

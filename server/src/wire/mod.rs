@@ -1,7 +1,9 @@
-//! How answers are written: numbers, JSON and protobuf, straight into the output, without a tree
+//! How answers are written: numbers, JSON, YAML and protobuf, straight into the output, without a tree
 //! between.
 
 pub mod json;
+pub mod metric_family;
 pub mod number;
 pub mod prometheus;
 pub mod protobuf;
+pub mod yaml;

@@ -1,0 +1,225 @@
+//! Parameters that routes take, each described once.
+
+/// What values a parameter takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Text.
+    Text,
+    /// Part of the path.
+    Path,
+    /// A whole number from 0.
+    Count,
+    /// Unix seconds with a fraction, or RFC 3339.
+    Time,
+    /// Seconds, or a duration like `1h30m`.
+    Duration,
+    /// `true` or `false`.
+    Flag,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// Text, as often as wanted.
+    Many,
+}
+
+/// A parameter of the query string or of a form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parameter {
+    /// Its name.
+    pub name: &'static str,
+    /// Its values.
+    pub kind: Kind,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What it does, with its default.
+    pub help: &'static str,
+}
+
+const fn optional(name: &'static str, kind: Kind, help: &'static str) -> Parameter {
+    Parameter {
+        name,
+        kind,
+        required: false,
+        help,
+    }
+}
+
+const fn required(name: &'static str, kind: Kind, help: &'static str) -> Parameter {
+    Parameter {
+        name,
+        kind,
+        required: true,
+        help,
+    }
+}
+
+pub(super) const QUERY: Parameter = required("query", Kind::Text, "A PromQL expression.");
+pub(super) const TIME: Parameter = optional("time", Kind::Time, "When to evaluate; default now.");
+pub(super) const START: Parameter = required("start", Kind::Time, "The first step.");
+pub(super) const END: Parameter = required("end", Kind::Time, "No step is later.");
+pub(super) const STEP: Parameter = required(
+    "step",
+    Kind::Duration,
+    "From step to step, above 0; at most 11,000 steps.",
+);
+pub(super) const TIMEOUT: Parameter = optional(
+    "timeout",
+    Kind::Duration,
+    "How long it may take; can only shorten the server's own limit.",
+);
+pub(super) const LIMIT: Parameter = optional(
+    "limit",
+    Kind::Count,
+    "The most elements that are answered; 0 for all. A shortened answer bears a warning.",
+);
+pub(super) const LOOKBACK: Parameter = optional(
+    "lookback_delta",
+    Kind::Duration,
+    "How far back an instant selector looks; default the server's.",
+);
+pub(super) const STATS: Parameter = optional(
+    "stats",
+    Kind::Text,
+    "`true` adds statistics; `all` also those of each step, with promql-per-step-stats.",
+);
+pub(super) const MATCH: Parameter = optional(
+    "match[]",
+    Kind::Many,
+    "Selectors of series; each needs a matcher that refuses the empty string.",
+);
+pub(super) const MATCH_REQUIRED: Parameter = required("match[]", Kind::Many, MATCH.help);
+pub(super) const FROM: Parameter = optional("start", Kind::Time, "Default: the beginning of time.");
+pub(super) const UNTIL: Parameter = optional("end", Kind::Time, "Default: the end of time.");
+pub(super) const LABEL_NAME: Parameter = required(
+    "name",
+    Kind::Path,
+    "A label's name; `U__` escapes what a path cannot hold.",
+);
+pub(super) const METRIC: Parameter = optional("metric", Kind::Text, "Only this metric.");
+pub(super) const LIMIT_METRICS: Parameter =
+    optional("limit", Kind::Count, "The most metrics; 0 for all.");
+pub(super) const LIMIT_PER_METRIC: Parameter = optional(
+    "limit_per_metric",
+    Kind::Count,
+    "The most entries of a metric; 0 for all.",
+);
+pub(super) const TOP: Parameter = optional(
+    "limit",
+    Kind::Count,
+    "Length of each list, 1 to 10000; default 10.",
+);
+pub(super) const SKIP_HEAD: Parameter = optional(
+    "skip_head",
+    Kind::Flag,
+    "Leave out what is in no segment yet.",
+);
+pub(super) const BACKUP_TO: Parameter =
+    required("to", Kind::Text, "Absolute path on the server's machine.");
+pub(super) const READ_BACK: Parameter = optional(
+    "read_back",
+    Kind::Choice(&["all", "copied", "ends"]),
+    "What is read again and compared; default `all`.",
+);
+pub(super) const RATE: Parameter = optional(
+    "rate",
+    Kind::Text,
+    "Bytes a second, such as 50MiB; default half of the time.",
+);
+pub(super) const GROUP: Parameter = required(
+    "group",
+    Kind::Path,
+    "`job/<job>{/<label>/<value>}`; `@base64` after a name for values that a path cannot hold.",
+);
+pub(super) const TARGET_STATE: Parameter = optional(
+    "state",
+    Kind::Choice(&["any", "active", "dropped"]),
+    "Which targets; default `any`.",
+);
+pub(super) const SCRAPE_POOL: Parameter =
+    optional("scrapePool", Kind::Text, "Only this pool (job).");
+pub(super) const SCRAPE_POOL_REQUIRED: Parameter = required("scrapePool", Kind::Text, "The pool.");
+pub(super) const DISCOVERED_LABELS: Parameter = required(
+    "labels",
+    Kind::Text,
+    "A label set before relabelling, as a JSON object.",
+);
+pub(super) const MATCH_TARGET: Parameter = optional(
+    "match_target",
+    Kind::Text,
+    "A selector over the targets' labels; default all targets.",
+);
+pub(super) const RULE_TYPE: Parameter = optional(
+    "type",
+    Kind::Choice(&["alert", "record"]),
+    "Only alerting or only recording rules.",
+);
+pub(super) const RULE_NAME: Parameter =
+    optional("rule_name[]", Kind::Many, "Only rules of these names.");
+pub(super) const RULE_GROUP: Parameter =
+    optional("rule_group[]", Kind::Many, "Only groups of these names.");
+pub(super) const RULE_FILE: Parameter = optional("file[]", Kind::Many, "Only these files.");
+pub(super) const EXCLUDE_ALERTS: Parameter =
+    optional("exclude_alerts", Kind::Flag, "Leave active alerts out.");
+pub(super) const GROUP_LIMIT: Parameter =
+    optional("group_limit", Kind::Count, "The most groups of an answer.");
+pub(super) const GROUP_NEXT_TOKEN: Parameter = optional(
+    "group_next_token",
+    Kind::Text,
+    "Where the answer before this one ended; needs `group_limit`.",
+);
+pub(super) const OPENAPI_VERSION: Parameter = optional(
+    "openapi_version",
+    Kind::Choice(&["3.1", "3.2"]),
+    "Version of the description language; default 3.1.",
+);
+pub(super) const NAME_PATTERN: Parameter = optional(
+    "metric_name_pattern",
+    Kind::Text,
+    "A regular expression that the whole name must match.",
+);
+pub(super) const LABEL: Parameter = required("label", Kind::Text, "The label.");
+pub(super) const SEARCH: Parameter = optional(
+    "search[]",
+    Kind::Many,
+    "What is looked for, at most 32; what matches one of them is found. Default: everything.",
+);
+pub(super) const FUZZ_THRESHOLD: Parameter = optional(
+    "fuzz_threshold",
+    Kind::Count,
+    "How alike a match must be, 0 to 100; default 0.",
+);
+pub(super) const FUZZ_ALGORITHM: Parameter = optional(
+    "fuzz_alg",
+    Kind::Choice(&["subsequence", "jarowinkler"]),
+    "How likeness is measured; default `subsequence`.",
+);
+pub(super) const CASE_SENSITIVE: Parameter = optional(
+    "case_sensitive",
+    Kind::Flag,
+    "Whether case counts; default `true`.",
+);
+pub(super) const INCLUDE_SCORE: Parameter = optional(
+    "include_score",
+    Kind::Flag,
+    "Add how well each result matches; default `false`.",
+);
+pub(super) const INCLUDE_METADATA: Parameter = optional(
+    "include_metadata",
+    Kind::Flag,
+    "Add type, help and unit; default `false`.",
+);
+pub(super) const SORT_BY: Parameter = optional(
+    "sort_by",
+    Kind::Choice(&["alpha", "score"]),
+    "Order of the results; default `alpha`. `score` needs `search[]`.",
+);
+pub(super) const SORT_DIRECTION: Parameter = optional(
+    "sort_dir",
+    Kind::Choice(&["asc", "dsc"]),
+    "Direction of `sort_by=alpha`; default `asc`.",
+);
+pub(super) const SEARCH_START: Parameter = optional("start", Kind::Time, "Default: an hour ago.");
+pub(super) const SEARCH_END: Parameter = optional("end", Kind::Time, "Default: now.");
+pub(super) const SEARCH_LIMIT: Parameter =
+    optional("limit", Kind::Count, "The most results; default 100.");
+pub(super) const BATCH_SIZE: Parameter =
+    optional("batch_size", Kind::Count, "Results of a line; default 100.");
