@@ -225,8 +225,11 @@ fn plans_and_statistics_come_with_the_answer() {
     let samples = result.stats.samples;
     // Windows of 5 minutes hold 5 samples of each of 60 series, at each of 3 steps.
     assert_eq!(samples.queryable, 900);
-    assert_eq!(samples.per_step, Some(vec![300; 3]));
     assert_eq!(samples.read, 60 * 7);
+    let per_step = samples.per_step.unwrap();
+    assert_eq!(per_step.queryable, [300; 3]);
+    // Each window has one sample that the window before has not.
+    assert_eq!(per_step.read, [300, 60, 60]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub mod cors;
 pub mod demo;
 pub mod error;
 pub mod ingest;
+pub mod lifecycle;
 pub mod listen;
 pub mod notifications;
 pub mod remote_read;

@@ -18,6 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
 use crate::config::{ByteSize, Config, Settings};
 use crate::error::{ApiError, ErrorType};
+use crate::lifecycle::Lifecycle;
 use crate::listen::Principal;
 use crate::notifications::{Notifications, STOPPING};
 use crate::request::Caller;
@@ -45,6 +46,7 @@ struct Shared {
     scraper: ScrapeManager,
     pushgateway: Arc<Pushgateway>,
     notifications: Notifications,
+    lifecycle: Lifecycle,
     promql: PromqlEngine,
     sql: SqlEngine,
     query_slots: Semaphore,
@@ -77,6 +79,7 @@ impl AppState {
             scraper,
             pushgateway: Arc::new(Pushgateway::new(store.clone())),
             notifications: Notifications::new(settings.notification_subscribers_max as usize),
+            lifecycle: Lifecycle::new(config.file.clone()),
             query_slots: Semaphore::new(settings.query_concurrency_max.max(1) as usize),
             write_budget: Arc::new(Semaphore::new(
                 budget_units.clamp(1, u32::MAX as usize >> 4),
@@ -160,6 +163,12 @@ impl AppState {
     #[must_use]
     pub fn notifications(&self) -> &Notifications {
         &self.0.notifications
+    }
+
+    /// The configuration file as it is in force, and the wish to end.
+    #[must_use]
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.0.lifecycle
     }
 
     /// The context of a write.

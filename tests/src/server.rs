@@ -162,12 +162,20 @@ impl Server {
     ///
     /// # Panics
     /// If it does not end within a minute.
-    pub fn stop(mut self) -> (ExitStatus, Duration) {
-        let began = Instant::now();
+    pub fn stop(self) -> (ExitStatus, Duration) {
         let signal = Command::new("kill")
             .args(["-TERM", &self.child.id().to_string()])
             .status();
         assert!(signal.expect("kill").success());
+        self.wait()
+    }
+
+    /// Waits until it ends by itself; answers the status and how long it took.
+    ///
+    /// # Panics
+    /// If it does not end within a minute.
+    pub fn wait(mut self) -> (ExitStatus, Duration) {
+        let began = Instant::now();
         while began.elapsed() < Duration::from_secs(60) {
             if let Some(status) = self.child.try_wait().expect("wait") {
                 return (status, began.elapsed());

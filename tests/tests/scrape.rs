@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use chronolith_tests::{Client, Server, Target};
 use serde_json::Value;
+use tempfile::TempDir;
 
 fn query(client: &Client, text: &str) -> Vec<Value> {
     let answer = client.post_form("/api/v1/query", &[("query", text)]);
@@ -51,7 +52,7 @@ fn a_target_is_scraped_relabelled_and_ends() {
     assert_eq!(up[0]["metric"]["env"], "test");
     let jobs = query(&client, "jobs");
     assert_eq!(jobs[0]["metric"]["exported_instance"], "own");
-    assert_eq!(jobs[0]["metric"]["instance"], target.address().as_str());
+    assert_eq!(jobs[0]["metric"]["instance"], target.address());
     let quantile = query(&client, "histogram_quantile(0.5, d_seconds)");
     assert_eq!(quantile[0]["value"][1], "0.1");
     assert_eq!(query(&client, "d_seconds_bucket").len(), 3);

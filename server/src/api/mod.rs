@@ -4,6 +4,7 @@ pub mod admin;
 pub mod envelope;
 pub mod federate;
 pub mod health;
+pub mod lifecycle;
 pub mod metadata;
 pub mod notifications;
 pub mod openapi;

@@ -505,14 +505,22 @@ fn push_stats(out: &mut String, stats: &QueryStats, time: QueryTime) {
     out.push_str(",\"peakSamples\":");
     number::push_unsigned(out, stats.samples.peak);
     if let Some(per_step) = &stats.samples.per_step {
-        out.push_str(",\"totalQueryableSamplesPerStep\":");
-        json::push_array(out, per_step.iter().enumerate(), |out, (index, count)| {
-            out.push('[');
-            number::push_timestamp(out, step_time_ms(time, index));
+        let lists = [
+            ("totalQueryableSamplesPerStep", &per_step.queryable),
+            ("samplesReadPerStep", &per_step.read),
+        ];
+        for (name, counts) in lists {
             out.push(',');
-            number::push_unsigned(out, *count);
-            out.push(']');
-        });
+            json::push_string(out, name);
+            out.push(':');
+            json::push_array(out, counts.iter().enumerate(), |out, (index, count)| {
+                out.push('[');
+                number::push_timestamp(out, step_time_ms(time, index));
+                out.push(',');
+                number::push_unsigned(out, *count);
+                out.push(']');
+            });
+        }
     }
     out.push_str("}}");
 }

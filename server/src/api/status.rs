@@ -45,6 +45,7 @@ pub async fn runtime_info(State(state): State<AppState>) -> Response {
     let settings = state.settings();
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let directory = std::env::current_dir().unwrap_or_default();
+    let loaded = state.lifecycle().loaded();
     let mut retention = Vec::new();
     if !settings.retention.is_zero() {
         retention.push(text_of(state.config(), "retention"));
@@ -56,8 +57,8 @@ pub async fn runtime_info(State(state): State<AppState>) -> Response {
         "startTime": rfc3339(state.started()),
         "serverTime": rfc3339(SystemTime::now()),
         "CWD": directory.display().to_string(),
-        "reloadConfigSuccess": true,
-        "lastConfigTime": rfc3339(state.started()),
+        "reloadConfigSuccess": loaded.succeeded,
+        "lastConfigTime": rfc3339(loaded.at),
         "corruptionCount": 0,
         "goroutineCount": 0,
         "GOMAXPROCS": threads,
@@ -94,8 +95,9 @@ pub async fn config(State(state): State<AppState>) -> Response {
             Value::from(text.as_str())
         ));
     }
-    for name in config.file.section_names() {
-        if let Some(section) = config.file.section(name) {
+    let file = state.lifecycle().loaded().file;
+    for name in file.section_names() {
+        if let Some(section) = file.section(name) {
             let mut shown = section.value.clone();
             hide_secrets(&mut shown, false);
             // JSON is YAML in its flow style.

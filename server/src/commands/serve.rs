@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::cli::ServeArgs;
 use crate::config::{Config, Listen, Settings, Source, Sync, TABLE};
+use crate::lifecycle;
 use crate::listen::{self, Authenticator, Bound, Limits};
 use crate::router::router;
 use crate::scrape::config::ScrapeConfigs;
@@ -180,11 +181,13 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
+    tokio::spawn(reload_on_hangup(running.state.clone()));
     println!("listening on {}", running.url);
     tracing::info!(version = crate::VERSION, url = running.url, "ready");
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
         _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        () = running.state.lifecycle().quit_asked() => {}
     }
     tokio::select! {
         stopped = running.stop() => {
@@ -198,6 +201,21 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     // A thread that still blocks must not hold the process.
     std::process::exit(0)
+}
+
+/// Reads the configuration file again at each SIGHUP.
+async fn reload_on_hangup(state: AppState) {
+    let mut hangup = match signal(SignalKind::hangup()) {
+        Ok(hangup) => hangup,
+        Err(error) => {
+            tracing::warn!(%error, "SIGHUP will not reload the configuration");
+            return;
+        }
+    };
+    while hangup.recv().await.is_some() {
+        // What is wrong with the file is in the log and among the notifications.
+        let _ = state.blocking(|state| Ok(lifecycle::reload(state))).await;
+    }
 }
 
 /// Extra listeners are off as long as their protocol is not built. Whoever asked for one is told.

@@ -6,8 +6,8 @@ use axum::routing::on;
 use super::parameters::*;
 use super::{Answer, Route, Tag, Verb};
 use crate::api::{
-    admin, federate, health, metadata, notifications, openapi, query, rules, search, sql, status,
-    targets,
+    admin, federate, health, lifecycle, metadata, notifications, openapi, query, rules, search,
+    sql, status, targets,
 };
 use crate::ingest::{pushgateway, remote_write};
 use crate::remote_read;
@@ -23,6 +23,7 @@ const PROTOBUF: &[&str] = &["application/x-protobuf"];
 /// What the text format and protobuf's delimited families are called.
 const EXPOSITION: Answer = Answer::Body(&["text/plain", "application/vnd.google.protobuf"]);
 const ADMIN: &str = "--enable-admin-api";
+const LIFECYCLE: &str = "--enable-lifecycle";
 const SEARCH_FLAG: &str = "--enable-feature=search-api";
 
 /// Every route of the main port.
@@ -516,4 +517,22 @@ pub static ROUTES: &[Route] = &[
         |m| on(m, health::ready),
     )
     .answers(TEXT),
+    Route::new(
+        "/-/reload",
+        POST_PUT,
+        Tag::Server,
+        "Reads the configuration file again; what only a start takes over is named.",
+        |m| on(m, lifecycle::reload),
+    )
+    .answers(TEXT)
+    .needs(LIFECYCLE),
+    Route::new(
+        "/-/quit",
+        POST_PUT,
+        Tag::Server,
+        "Ends the server as SIGTERM does.",
+        |m| on(m, lifecycle::quit),
+    )
+    .answers(TEXT)
+    .needs(LIFECYCLE),
 ];

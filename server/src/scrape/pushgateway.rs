@@ -4,16 +4,21 @@
 //! it. A group is named by the labels in the path. Groups are kept as state documents, so that they
 //! survive a restart, and their values are written into the store at each interval as if they had
 //! been scraped with `honor_labels`, plus `push_time_seconds` and `push_failure_time_seconds`.
+//!
+//! A group is changed and written by one thread at a time, different groups by several: each write
+//! waits for the log's sync, and those that wait together share one.
 //! Source: the Pushgateway's README.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
+use std::hash::{Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use chronolith_engine::model::{Labels, LabelsBuilder, METRIC_NAME};
 use chronolith_engine::{EngineError, RequestContext, Store, TenantId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 
 use super::exposition::{self, Dialect, Entry, Reader};
@@ -21,8 +26,12 @@ use super::writer::{self, SeriesCache, WriteError, WriteRules};
 use crate::telemetry::now_ms;
 
 const COLLECTION: &str = "pushgateway";
-/// Groups that may exist per tenant.
+/// Groups that may exist per tenant; pushes at the same time may exceed it by a few.
 const GROUPS_MAX: usize = 10_000;
+/// Locks over which groups are spread.
+const SHARDS: usize = 64;
+/// Threads that write groups at each interval.
+const WRITERS: usize = 8;
 
 /// Why a push was refused.
 #[derive(Debug, thiserror::Error)]
@@ -50,10 +59,14 @@ struct Group {
 #[derive(Debug)]
 pub struct Pushgateway {
     store: Store,
-    caches: Mutex<HashMap<(TenantId, String), SeriesCache>>,
-    /// One change of a document at a time.
-    changing: Mutex<()>,
+    /// Caches of groups that nobody is writing.
+    caches: Mutex<HashMap<GroupId, SeriesCache>>,
+    /// One change of a group at a time.
+    changing: [Mutex<()>; SHARDS],
 }
+
+/// A group of a tenant.
+type GroupId = (TenantId, String);
 
 /// How a push changes its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +84,16 @@ impl Pushgateway {
         Self {
             store,
             caches: Mutex::default(),
-            changing: Mutex::default(),
+            changing: std::array::from_fn(|_| Mutex::default()),
         }
+    }
+
+    /// The right to change a group.
+    fn change(&self, id: &GroupId) -> MutexGuard<'_, ()> {
+        let mut hasher = std::hash::DefaultHasher::new();
+        id.hash(&mut hasher);
+        let shard = hasher.finish() as usize % SHARDS;
+        self.changing[shard].lock()
     }
 
     /// Takes a push. `path` is what follows `/metrics/`: `job/x/instance/y`.
@@ -90,7 +111,8 @@ impl Pushgateway {
         let labels = group_labels(path)?;
         let key = group_key(&labels)?;
         let families = parse_families(body, dialect, &labels);
-        let _changing = self.changing.lock();
+        let id = (context.tenant.clone(), key.clone());
+        let changing = self.change(&id);
         let existing = self.store.state_get(context, COLLECTION, &key)?;
         let is_new = existing.is_none();
         let mut group = match &existing {
@@ -133,7 +155,7 @@ impl Pushgateway {
         self.store
             .state_put(context, COLLECTION, &key, None, &value)?;
         if outcome.is_ok() {
-            self.write_group(context, &key, &group)?;
+            self.write_group(context, &id, &group, &changing)?;
         }
         outcome
     }
@@ -145,12 +167,14 @@ impl Pushgateway {
     pub fn delete(&self, context: &RequestContext, path: &str) -> Result<(), PushError> {
         let labels = group_labels(path)?;
         let key = group_key(&labels)?;
-        let _changing = self.changing.lock();
-        if self.store.state_get(context, COLLECTION, &key)?.is_none() {
+        let id = (context.tenant.clone(), key);
+        let _changing = self.change(&id);
+        let key = &id.1;
+        if self.store.state_get(context, COLLECTION, key)?.is_none() {
             return Ok(());
         }
-        self.store.state_delete(context, COLLECTION, &key, None)?;
-        let cache = self.caches.lock().remove(&(context.tenant.clone(), key));
+        self.store.state_delete(context, COLLECTION, key, None)?;
+        let cache = self.caches.lock().remove(&id);
         if let Some(mut cache) = cache {
             let rules = rules(labels);
             let stale = f64::from_bits(chronolith_engine::model::STALE_NAN_BITS);
@@ -174,19 +198,34 @@ impl Pushgateway {
                     continue;
                 }
             };
-            for document in documents {
-                let _changing = self.changing.lock();
-                let written = serde_json::from_slice(&document.value)
-                    .map_err(|e| e.to_string())
-                    .and_then(|group| {
-                        self.write_group(&context, &document.key, &group)
-                            .map_err(|e| e.to_string())
-                    });
-                if let Err(error) = written {
-                    tracing::warn!(group = document.key, error, "cannot write a pushed group");
+            let next = AtomicUsize::new(0);
+            let write = || {
+                while let Some(document) = documents.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = self.write_again(&context, &document.key) {
+                        let group = &document.key;
+                        tracing::warn!(group, %error, "cannot write a pushed group");
+                    }
                 }
-            }
+            };
+            std::thread::scope(|scope| {
+                for _ in 1..WRITERS.min(documents.len()) {
+                    scope.spawn(write);
+                }
+                write();
+            });
         }
+    }
+
+    /// Writes a group as it is now: it may have been pushed anew or deleted since it was listed.
+    fn write_again(&self, context: &RequestContext, key: &str) -> Result<(), PushError> {
+        let id = (context.tenant.clone(), key.to_owned());
+        let changing = self.change(&id);
+        let Some(document) = self.store.state_get(context, COLLECTION, key)? else {
+            return Ok(());
+        };
+        let group = serde_json::from_slice(&document.value)
+            .map_err(|e| PushError::Invalid(format!("pushed group {key}: {e}")))?;
+        self.write_group(context, &id, &group, &changing)
     }
 
     /// Calls [`Pushgateway::write_all`] at each interval, for ever.
@@ -202,20 +241,18 @@ impl Pushgateway {
         }
     }
 
+    /// Writes a group that the caller has the right to change.
     fn write_group(
         &self,
         context: &RequestContext,
-        key: &str,
+        id: &GroupId,
         group: &Group,
+        _changing: &MutexGuard<'_, ()>,
     ) -> Result<(), PushError> {
         let labels = Labels::from_pairs(&group.labels)
-            .map_err(|e| PushError::Invalid(format!("group {key}: {e}")))?;
+            .map_err(|e| PushError::Invalid(format!("group {}: {e}", id.1)))?;
         let text: String = group.families.values().map(String::as_str).collect();
         let (pushed, failed) = (group.push_time_seconds, group.push_failure_time_seconds);
-        let mut caches = self.caches.lock();
-        let cache = caches
-            .entry((context.tenant.clone(), key.to_owned()))
-            .or_default();
         let reports = |_| {
             vec![
                 ("push_time_seconds", pushed),
@@ -224,8 +261,19 @@ impl Pushgateway {
         };
         let body = (text.as_bytes(), Dialect::Prometheus);
         let rules = rules(labels);
-        match writer::write_exposition(&self.store, context, &rules, cache, body, now_ms(), reports)
-        {
+        let mut cache = self.caches.lock().remove(id).unwrap_or_default();
+        let now_ms = now_ms();
+        let written = writer::write_exposition(
+            &self.store,
+            context,
+            &rules,
+            &mut cache,
+            body,
+            now_ms,
+            reports,
+        );
+        self.caches.lock().insert(id.clone(), cache);
+        match written {
             Ok(_) => Ok(()),
             Err(WriteError::Engine(error)) => Err(error.into()),
             Err(other) => Err(PushError::Invalid(other.to_string())),

@@ -91,6 +91,7 @@ impl Operator for InstantSelect {
                 select: self,
                 builder: StepVectorsBuilder::new(schema),
                 seen: vec![0; counted],
+                fresh: vec![0; counted],
                 seen_total: 0,
             }
         })
@@ -103,6 +104,8 @@ struct Work {
     builder: StepVectorsBuilder,
     /// Samples selected per step, if that is asked for, and in total.
     seen: Vec<u64>,
+    /// Those of them that no step before has selected.
+    fresh: Vec<u64>,
     seen_total: u64,
 }
 
@@ -207,9 +210,11 @@ impl SeriesConsumer for Work {
         if self.select.count_weight > 0 {
             let total = self.seen_total * self.select.count_weight;
             self.select.state.count_queryable(total, &self.seen);
+            self.select.state.count_fresh(&self.fresh);
         }
         self.seen_total = 0;
         self.seen.fill(0);
+        self.fresh.fill(0);
         self.builder.finish()
     }
 }
@@ -243,6 +248,7 @@ impl Work {
             float: 0,
             histogram: 0,
         };
+        let mut selected_before = (0, 0);
         for step in 0..select.lookup.steps.count {
             let time = select.lookup.time(step);
             let oldest = time.saturating_sub(select.state.lookback_ms);
@@ -250,8 +256,11 @@ impl Work {
                 continue;
             };
             self.seen_total += 1;
-            if let Some(seen) = self.seen.get_mut(step) {
+            if let (Some(seen), Some(fresh)) = (self.seen.get_mut(step), self.fresh.get_mut(step)) {
+                let selected = (cursor.float, cursor.histogram);
                 *seen += 1;
+                *fresh += u64::from(selected != selected_before);
+                selected_before = selected;
             }
             let builder = &mut self.builder;
             let seconds = |ms: i64| ms as f64 / 1000.0;

@@ -34,4 +34,4 @@ pub mod time_grid;
 pub mod window_samples;
 
 pub use operator::{Inputs, Operator, OperatorExec};
-pub use state::{HeldSamples, QueryState, SampleCounts};
+pub use state::{HeldSamples, QueryState, SampleCounts, StepCounts};

@@ -318,6 +318,8 @@ impl Work {
         let mut histograms = Slide::default();
         let mut any_float = false;
         let mut unchecked = 0;
+        // Ends of the windows before: what lies behind them is seen for the first time.
+        let (mut floats_seen, mut histograms_seen) = (0, 0);
         for (step, &(from, to)) in windows.bounds.iter().enumerate() {
             let (from, to) = (from as usize, to as usize);
             if !samples.histograms.is_empty() {
@@ -341,7 +343,14 @@ impl Work {
             if seen == 0 {
                 continue;
             }
-            self.counts.add(step, seen as u64);
+            let new_in = |from: usize, to: usize, seen_to: &mut usize| {
+                let first = from.max(*seen_to);
+                *seen_to = to.max(*seen_to);
+                to.saturating_sub(first)
+            };
+            let fresh = new_in(from, to, &mut floats_seen)
+                + new_in(histograms.from, histograms.to, &mut histograms_seen);
+            self.counts.add(step, seen, fresh);
             // Wide windows at many steps: one series alone may take longer than the query may.
             unchecked += seen;
             if unchecked > 1 << 20 {
@@ -414,6 +423,8 @@ fn without_stale(
 struct Counts {
     total: u64,
     per_step: Vec<u64>,
+    /// Samples that no step before had in its window.
+    fresh: Vec<u64>,
 }
 
 impl Counts {
@@ -426,14 +437,17 @@ impl Counts {
         Self {
             total: 0,
             per_step: vec![0; steps],
+            fresh: vec![0; steps],
         }
     }
 
     #[inline]
-    fn add(&mut self, step: usize, samples: u64) {
-        self.total += samples;
-        if let Some(count) = self.per_step.get_mut(step) {
-            *count += samples;
+    fn add(&mut self, step: usize, samples: usize, fresh: usize) {
+        self.total += samples as u64;
+        if let (Some(count), Some(first)) = (self.per_step.get_mut(step), self.fresh.get_mut(step))
+        {
+            *count += samples as u64;
+            *first += fresh as u64;
         }
     }
 
@@ -442,9 +456,11 @@ impl Counts {
         if function.count_weight > 0 {
             let total = self.total * function.count_weight;
             function.state.count_queryable(total, &self.per_step);
+            function.state.count_fresh(&self.fresh);
         }
         self.total = 0;
         self.per_step.fill(0);
+        self.fresh.fill(0);
     }
 }
 

@@ -26,7 +26,7 @@ pub struct QueryState {
     samples_peak: AtomicU64,
     samples_read: AtomicU64,
     samples_queryable: AtomicU64,
-    per_step: Option<Mutex<Vec<u64>>>,
+    per_step: Option<Mutex<StepCounts>>,
 }
 
 /// The samples that a query touched.
@@ -38,8 +38,18 @@ pub struct SampleCounts {
     pub read: u64,
     /// Held in memory at a time.
     pub peak: u64,
-    /// Looked at, per step of the query; only if asked for.
-    pub per_step: Option<Vec<u64>>,
+    /// The same step by step; only if asked for.
+    pub per_step: Option<StepCounts>,
+}
+
+/// The samples that each step of a query touched.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StepCounts {
+    /// Looked at by the step.
+    pub queryable: Vec<u64>,
+    /// Decoded for the step: looked at by it and by no step before it. What cannot be laid to a step,
+    /// such as what subqueries read, counts for the first; the sum is [`SampleCounts::read`].
+    pub read: Vec<u64>,
 }
 
 impl QueryState {
@@ -61,7 +71,13 @@ impl QueryState {
             samples_peak: AtomicU64::new(0),
             samples_read: AtomicU64::new(0),
             samples_queryable: AtomicU64::new(0),
-            per_step: per_step.map(|steps| Mutex::new(vec![0; steps])),
+            per_step: per_step.map(|steps| {
+                let none = vec![0; steps];
+                Mutex::new(StepCounts {
+                    queryable: none.clone(),
+                    read: none,
+                })
+            }),
         })
     }
 
@@ -119,8 +135,17 @@ impl QueryState {
         self.samples_queryable.fetch_add(total, Ordering::Relaxed);
         if let Some(counts) = &self.per_step {
             let mut counts = counts.lock();
-            for (step, count) in counts.iter_mut().enumerate() {
+            for (step, count) in counts.queryable.iter_mut().enumerate() {
                 *count += per_step.get(step).or(per_step.last()).copied().unwrap_or(0);
+            }
+        }
+    }
+
+    /// Says at which steps samples were looked at for the first time.
+    pub fn count_fresh(&self, per_step: &[u64]) {
+        if let Some(counts) = &self.per_step {
+            for (count, more) in counts.lock().read.iter_mut().zip(per_step) {
+                *count += more;
             }
         }
     }
@@ -133,11 +158,19 @@ impl QueryState {
     /// The counters.
     pub fn sample_counts(&self) -> SampleCounts {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let per_step = self.per_step.as_ref().map(|counts| {
+            let mut counts = counts.lock().clone();
+            let laid: u64 = counts.read.iter().sum();
+            if let Some(first) = counts.read.first_mut() {
+                *first += load(&self.samples_read).saturating_sub(laid);
+            }
+            counts
+        });
         SampleCounts {
             queryable: load(&self.samples_queryable),
             read: load(&self.samples_read),
             peak: load(&self.samples_peak),
-            per_step: self.per_step.as_ref().map(|counts| counts.lock().clone()),
+            per_step,
         }
     }
 }
