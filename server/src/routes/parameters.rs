@@ -81,6 +81,13 @@ pub(super) const STATS: Parameter = optional(
     Kind::Text,
     "`true` adds statistics; `all` also those of each step, with promql-per-step-stats.",
 );
+pub(super) const AS_OF: Parameter = optional(
+    "as_of",
+    Kind::Time,
+    "Answer with the metrics as they were known then; as far back as as_of_retention.",
+);
+pub(super) const NO_CACHE: Parameter =
+    optional("nocache", Kind::Flag, "Evaluate all; default `false`.");
 pub(super) const MATCH: Parameter = optional(
     "match[]",
     Kind::Many,

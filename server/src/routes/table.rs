@@ -36,7 +36,9 @@ pub static ROUTES: &[Route] = &[
         "Evaluates an expression at one time.",
         |m| on(m, query::instant),
     )
-    .takes(&[QUERY, TIME, TIMEOUT, LIMIT, LOOKBACK, STATS])
+    .takes(&[
+        QUERY, TIME, TIMEOUT, LIMIT, LOOKBACK, STATS, AS_OF, NO_CACHE,
+    ])
     .answers(Answer::EnvelopeOrTable),
     Route::new(
         "/api/v1/query_range",
@@ -45,7 +47,9 @@ pub static ROUTES: &[Route] = &[
         "Evaluates an expression at every step of a range.",
         |m| on(m, query::range),
     )
-    .takes(&[QUERY, START, END, STEP, TIMEOUT, LIMIT, LOOKBACK, STATS])
+    .takes(&[
+        QUERY, START, END, STEP, TIMEOUT, LIMIT, LOOKBACK, STATS, AS_OF, NO_CACHE,
+    ])
     .answers(Answer::EnvelopeOrTable),
     Route::new(
         "/api/v1/query_exemplars",
