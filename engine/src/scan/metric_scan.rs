@@ -240,11 +240,40 @@ impl MetricScan {
     /// # Panics
     /// When `index` is not below [`MetricScan::len`].
     pub fn read(&self, index: usize, range: TimeRange, out: &mut SampleColumns) -> Result<()> {
+        self.read_series(index, range, false, out)
+    }
+
+    /// As [`MetricScan::read`] for callers that only ask when there were samples: values that are
+    /// known not to be NaN may be replaced by 0, which saves decoding them. Staleness markers are
+    /// among the values all the same.
+    ///
+    /// # Errors
+    /// Damaged data; a context that was cancelled or has timed out.
+    ///
+    /// # Panics
+    /// When `index` is not below [`MetricScan::len`].
+    pub fn read_presence(
+        &self,
+        index: usize,
+        range: TimeRange,
+        out: &mut SampleColumns,
+    ) -> Result<()> {
+        self.read_series(index, range, true, out)
+    }
+
+    fn read_series(
+        &self,
+        index: usize,
+        range: TimeRange,
+        presence_only: bool,
+        out: &mut SampleColumns,
+    ) -> Result<()> {
         self.context.check()?;
         out.clear();
         let range = range.intersect(self.range);
         let source = &self.series[index];
         let mut cache = self.caches.lock().pop().unwrap_or_default();
+        cache.presence_only = presence_only;
         let read = self.read_source(source, range, &mut cache, out);
         self.caches.lock().push(cache);
         read

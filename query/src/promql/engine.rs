@@ -700,9 +700,15 @@ impl Answer {
                 time_ms: time(*step as usize),
                 histogram: Arc::clone(h),
             };
+            let mut floats = Vec::with_capacity(row.presence.count());
+            if row.presence.is_full() {
+                floats.extend((0..row.values.len()).map(float));
+            } else {
+                floats.extend(row.presence.iter().map(float));
+            }
             self.series.push(Series {
                 labels: labels_of(row.labels)?,
-                floats: row.presence.iter().map(float).collect(),
+                floats,
                 histograms: row.histograms.iter().map(histogram).collect(),
             });
         }

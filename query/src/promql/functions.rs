@@ -11,6 +11,7 @@ pub mod over_time;
 pub mod range;
 pub mod rate;
 pub mod rate_grid;
+pub mod sum_grid;
 pub mod time;
 pub mod trend;
 pub mod window;

@@ -346,6 +346,7 @@ struct Pieces {
     text: String,
     rest: Rest,
     tail: String,
+    times: prometheus::SampleTimes,
     first: bool,
     done: bool,
 }
@@ -354,6 +355,21 @@ enum Rest {
     Vector(std::vec::IntoIter<chronolith_query::promql::result::VectorElement>),
     Matrix(std::vec::IntoIter<Series>),
     Nothing,
+}
+
+impl Rest {
+    /// Roughly what the text of the rest takes, to be reserved.
+    fn bytes_about(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Vector(elements) => elements.len() * 256,
+            Self::Matrix(series) => {
+                let points = |s: &Series| s.floats.len();
+                let sizes = series.as_slice().iter().map(|s| 256 + 32 * points(s));
+                sizes.take(1024).sum()
+            }
+        }
+    }
 }
 
 impl Pieces {
@@ -385,6 +401,7 @@ impl Pieces {
             text,
             rest,
             tail,
+            times: prometheus::SampleTimes::default(),
             first: true,
             done: false,
         }
@@ -420,7 +437,7 @@ impl Pieces {
                     return false;
                 };
                 self.text.push_str(separator);
-                push_series(&mut self.text, &series);
+                push_series(&mut self.text, &series, &mut self.times);
             }
         }
         self.first = false;
@@ -435,6 +452,7 @@ impl Iterator for Pieces {
         if self.done {
             return None;
         }
+        self.text.reserve(CHUNK_BYTES.min(self.rest.bytes_about()));
         while self.text.len() < CHUNK_BYTES {
             if !self.push_next() {
                 if !matches!(self.rest, Rest::Nothing) {
@@ -450,14 +468,18 @@ impl Iterator for Pieces {
     }
 }
 
-fn push_series(out: &mut String, series: &Series) {
+fn push_series(out: &mut String, series: &Series, times: &mut prometheus::SampleTimes) {
     out.push_str("{\"metric\":");
     json::push_labels(out, &series.labels);
     if !series.floats.is_empty() {
         out.push_str(",\"values\":");
-        json::push_array(out, &series.floats, |out, point| {
-            prometheus::push_sample(out, point.time_ms, point.value);
-        });
+        json::push_array(
+            out,
+            series.floats.iter().enumerate(),
+            |out, (index, point)| {
+                times.push_sample(out, index, point.time_ms, point.value);
+            },
+        );
     }
     if !series.histograms.is_empty() {
         out.push_str(",\"histograms\":");

@@ -20,8 +20,15 @@ pub fn push_float(out: &mut String, value: f64) {
         #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
         return out.push_str(buffer.format(value as i64));
     }
-    let mut buffer = ryu::Buffer::new();
+    if push_short_decimal(out, value) {
+        return;
+    }
+    let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(value);
+    if !text.contains('e') && value.abs() < 9e15 {
+        // Positional, with a fraction that is not 0: already as it should be.
+        return out.push_str(text);
+    }
     let (text, sign) = match text.strip_prefix('-') {
         Some(rest) => (rest, "-"),
         None => (text, ""),
@@ -34,6 +41,48 @@ pub fn push_float(out: &mut String, value: f64) {
     let fraction = if fraction == "0" { "" } else { fraction };
     out.push_str(sign);
     push_decimal(out, whole, fraction, exponent);
+}
+
+/// Writes a value that has at most three decimals, as most measured ones have; false, and nothing
+/// written, if it has more.
+///
+/// A decimal of up to 15 digits is the only one that short to read back to its double, so it is
+/// the shortest text.
+fn push_short_decimal(out: &mut String, value: f64) -> bool {
+    let magnitude = value.abs();
+    if magnitude >= 1e12 {
+        return false;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "below 1e15")]
+    #[expect(clippy::cast_sign_loss, reason = "a magnitude")]
+    let thousandths = (magnitude * 1000.0 + 0.5) as u64;
+    #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+    if thousandths as f64 / 1000.0 != magnitude {
+        return false;
+    }
+    if value < 0.0 {
+        out.push('-');
+    }
+    push_thousandths(out, thousandths);
+    true
+}
+
+/// Writes `thousandths / 1000` with up to three decimals.
+fn push_thousandths(out: &mut String, thousandths: u64) {
+    push_unsigned(out, thousandths / 1000);
+    let fraction = thousandths % 1000;
+    if fraction == 0 {
+        return;
+    }
+    let digit = |number: u64| char::from(b'0' + (number % 10) as u8);
+    out.push('.');
+    out.push(digit(fraction / 100));
+    if fraction % 100 != 0 {
+        out.push(digit(fraction / 10));
+    }
+    if fraction % 10 != 0 {
+        out.push(digit(fraction));
+    }
 }
 
 /// Writes `whole.fraction * 10^exponent`.
@@ -89,20 +138,7 @@ pub fn push_timestamp(out: &mut String, time_ms: i64) {
     if time_ms < 0 {
         out.push('-');
     }
-    push_unsigned(out, magnitude / 1000);
-    let ms = magnitude % 1000;
-    if ms == 0 {
-        return;
-    }
-    out.push('.');
-    let digits = [ms / 100, ms / 10 % 10, ms % 10];
-    let used = digits
-        .iter()
-        .rposition(|d| *d > 0)
-        .map_or(0, |last| last + 1);
-    for digit in digits.iter().take(used) {
-        out.push(char::from(b'0' + *digit as u8));
-    }
+    push_thousandths(out, magnitude);
 }
 
 #[cfg(test)]
@@ -133,6 +169,12 @@ mod tests {
             (-2.5e-8, "-2.5e-08"),
             (100.25, "100.25"),
             (0.012, "0.012"),
+            (-0.125, "-0.125"),
+            (999_999_999_999.5, "999999999999.5"),
+            (1_000_000_000_000.5, "1000000000000.5"),
+            (8_999_999_999_999_999.5, "9000000000000000"),
+            (0.0005, "0.0005"),
+            (0.1 + 0.2, "0.30000000000000004"),
             (f64::NAN, "NaN"),
             (f64::INFINITY, "+Inf"),
             (f64::NEG_INFINITY, "-Inf"),

@@ -26,6 +26,8 @@ pub struct DecodeCache {
     young_timestamps: usize,
     /// Scratch for columns that are decoded and thrown away.
     pub(crate) integers: Vec<i64>,
+    /// Nobody looks at values that are known not to be NaN: zeros stand for them, undecoded.
+    pub(crate) presence_only: bool,
 }
 
 impl DecodeCache {

@@ -467,7 +467,11 @@ impl MetricSegmentReader {
                 });
             }
         } else {
-            self.read_floats(&parts, chunk, from..to, &mut out.values)?;
+            if cache.presence_only && self.has_no_nan(chunk)? {
+                out.values.resize(out.values.len() + to - from, 0.0);
+            } else {
+                self.read_floats(&parts, chunk, from..to, &mut out.values)?;
+            }
             append_starts(out, &starts, from..to);
             out.timestamps.extend_from_slice(&times[from..to]);
         }
@@ -526,6 +530,16 @@ impl MetricSegmentReader {
         }
         let constant = floats::constant(self.parts(chunk)?.values);
         Ok(constant.map(|value| stats::of_constant(value, chunk.count())))
+    }
+
+    /// Whether the statistics of a chunk say that none of its values is NaN.
+    fn has_no_nan(&self, chunk: &ChunkRef) -> Result<bool> {
+        let Some(record) = self.raw_stats(chunk)? else {
+            return Ok(false);
+        };
+        let at = chunk.stats.map_or(0, |(at, _)| at);
+        let mut cursor = Cursor::new(&self.file, record, self.stats.offset + at);
+        Ok(stats::read_count(&mut cursor)? == chunk.count() as u64)
     }
 
     // ---- what accompanies samples

@@ -42,9 +42,14 @@ fn put_number(out: &mut Vec<u8>, number: f64) {
     }
 }
 
+/// Reads how many samples are not NaN: the first field of a record.
+pub(crate) fn read_count(cursor: &mut Cursor<'_>) -> Result<u64> {
+    cursor.varint()
+}
+
 /// Reads a record.
 pub(crate) fn read(cursor: &mut Cursor<'_>) -> Result<Stats> {
-    let count = cursor.varint()?;
+    let count = read_count(cursor)?;
     let mut numbers = [0.0; 6];
     for number in &mut numbers {
         *number = read_number(cursor)?;

@@ -18,16 +18,16 @@ use arrow::array::{
     Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, FixedSizeListArray, Float64Array,
     ListArray, UInt8Array, UInt32Array,
 };
-use arrow::buffer::OffsetBuffer;
+use arrow::buffer::{BooleanBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use chronolith_engine::model::CounterResetHint;
 use datafusion::error::{DataFusionError, Result};
 
+use super::group_floats::{Cell, GroupFloats};
 use crate::promql::annotations::{Annotation, Annotations, HistogramOperation};
 use crate::promql::ast::{AggregateOp, PosRange};
 use crate::promql::batch::{Row, StepTable, StepVectorsBuilder, histogram_codec};
-use crate::promql::functions::numeric::{KahanSum, RunningMean};
 use crate::promql::histogram::{Histogram, HistogramSum, arithmetic};
 use crate::promql::labelset::{self, LabelChoice};
 
@@ -51,10 +51,7 @@ struct HistogramState {
 struct Group {
     labels: Vec<u8>,
     drop_name: bool,
-    count: Vec<f64>,
-    value: Vec<f64>,
-    extra: Vec<f64>,
-    incremental: Vec<bool>,
+    floats: GroupFloats,
     histograms: BTreeMap<u32, HistogramState>,
 }
 
@@ -68,6 +65,8 @@ pub struct GroupStates {
     groups: Vec<Group>,
     notes: Annotations,
     key: Vec<u8>,
+    /// The group of the series before.
+    last: usize,
     /// Cells of all groups that hold a histogram.
     histogram_cells: usize,
 }
@@ -107,6 +106,7 @@ impl GroupStates {
             groups: Vec::new(),
             notes: Annotations::default(),
             key: Vec::new(),
+            last: 0,
             histogram_cells: 0,
         }
     }
@@ -122,22 +122,28 @@ impl GroupStates {
     }
 
     fn group(&mut self) -> usize {
+        // Series come in the order of their labels, so often group by group.
+        if self
+            .groups
+            .get(self.last)
+            .is_some_and(|g| g.labels == self.key)
+        {
+            return self.last;
+        }
         if let Some(&index) = self.by_key.get(&self.key) {
+            self.last = index;
             return index;
         }
         let steps = self.steps;
         self.groups.push(Group {
             labels: self.key.clone(),
             drop_name: false,
-            count: vec![0.0; steps],
-            value: vec![0.0; steps],
-            extra: vec![0.0; steps],
-            incremental: vec![false; steps],
+            floats: GroupFloats::new(steps),
             histograms: BTreeMap::new(),
         });
-        let index = self.groups.len() - 1;
-        self.by_key.insert(self.key.clone(), index);
-        index
+        self.last = self.groups.len() - 1;
+        self.by_key.insert(self.key.clone(), self.last);
+        self.last
     }
 
     /// Adds series to their groups.
@@ -147,7 +153,7 @@ impl GroupStates {
             let index = self.group();
             let group = &mut self.groups[index];
             group.drop_name |= row.drop_name;
-            group.add_floats(self.op, &row);
+            group.floats.add(self.op, &row);
             if !row.histograms.is_empty() {
                 let before = group.histograms.len();
                 add_histograms(group, self.op, &row, self.pos, &mut self.notes);
@@ -177,8 +183,7 @@ impl GroupStates {
                     incremental: states.incremental.value(cell),
                 };
                 if other.count > 0.0 {
-                    let merged = group.cell(step).merge(other, self.op);
-                    group.set_cell(step, merged);
+                    group.floats.merge(step, other, self.op);
                 }
             }
             let before = group.histograms.len();
@@ -203,10 +208,11 @@ impl GroupStates {
     /// # Errors
     /// Columns that do not fit together, which is a bug.
     pub fn take_states(&mut self) -> Result<Vec<RecordBatch>> {
-        let groups = std::mem::take(&mut self.groups);
+        let mut groups = std::mem::take(&mut self.groups);
         if groups.is_empty() {
             return Ok(Vec::new());
         }
+        groups.iter_mut().for_each(|group| group.floats.settle());
         let width = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let fixed = |values: ArrayRef, nullable: DataType| -> Result<ArrayRef> {
             Ok(Arc::new(FixedSizeListArray::try_new(
@@ -216,14 +222,18 @@ impl GroupStates {
                 None,
             )?))
         };
-        let floats = |column: fn(&Group) -> &Vec<f64>| -> ArrayRef {
-            let values = groups.iter().flat_map(|g| column(g).iter().copied());
-            Arc::new(Float64Array::from_iter_values(values))
+        let floats = |column: fn(&Group) -> &[f64]| -> ArrayRef {
+            let mut values = Vec::with_capacity(groups.len() * self.steps);
+            for group in &groups {
+                values.extend_from_slice(column(group));
+            }
+            Arc::new(Float64Array::from(values))
         };
-        let incremental: BooleanArray = groups
+        let incremental: BooleanBuffer = groups
             .iter()
-            .flat_map(|g| g.incremental.iter().map(|&b| Some(b)))
+            .flat_map(|g| g.floats.incremental().iter().copied())
             .collect();
+        let incremental = BooleanArray::new(incremental, None);
         let mut labels = BinaryBuilder::new();
         let mut histograms = BinaryBuilder::new();
         let (mut steps, mut counts, mut flags) = (Vec::new(), Vec::new(), Vec::new());
@@ -252,9 +262,9 @@ impl GroupStates {
         let columns = vec![
             Arc::new(labels.finish()) as ArrayRef,
             Arc::new(drop_name),
-            fixed(floats(|g| &g.count), DataType::Float64)?,
-            fixed(floats(|g| &g.value), DataType::Float64)?,
-            fixed(floats(|g| &g.extra), DataType::Float64)?,
+            fixed(floats(|g| g.floats.counts()), DataType::Float64)?,
+            fixed(floats(|g| g.floats.values()), DataType::Float64)?,
+            fixed(floats(|g| g.floats.extras()), DataType::Float64)?,
             fixed(Arc::new(incremental), DataType::Boolean)?,
             list(Arc::new(UInt32Array::from(steps)))?,
             list(Arc::new(Float64Array::from(counts)))?,
@@ -278,12 +288,12 @@ impl GroupStates {
             builder.begin();
             for step in 0..self.steps {
                 let state = group.histograms.get(&(step as u32));
-                match (group.count[step] > 0.0, state) {
+                match (group.floats.has(step), state) {
                     (true, Some(_)) => {
                         let note = Annotation::mixed_floats_histograms_aggregation(self.pos);
                         self.notes.add(note);
                     }
-                    (true, None) => builder.set(step, group.cell(step).result(self.op)),
+                    (true, None) => builder.set(step, group.floats.cell(step).result(self.op)),
                     (false, Some(state)) => {
                         if let Some(result) = state.result(self.op, self.pos, &mut self.notes) {
                             builder.set_histogram(step, &result);
@@ -302,189 +312,7 @@ impl GroupStates {
     }
 }
 
-/// A group's floats at one step.
-#[derive(Debug, Clone, Copy)]
-struct Cell {
-    count: f64,
-    value: f64,
-    extra: f64,
-    incremental: bool,
-}
-
-impl Cell {
-    #[inline]
-    fn add(&mut self, op: AggregateOp, value: f64) {
-        match op {
-            AggregateOp::Sum => {
-                let mut sum = KahanSum {
-                    sum: self.value,
-                    compensation: self.extra,
-                };
-                sum.add(value);
-                (self.value, self.extra) = (sum.sum, sum.compensation);
-                self.count += 1.0;
-            }
-            AggregateOp::Avg => {
-                let mut mean = self.mean();
-                mean.add(value);
-                *self = Self::of_mean(mean);
-            }
-            AggregateOp::Min => {
-                if self.count == 0.0 || value < self.value || self.value.is_nan() {
-                    self.value = value;
-                }
-                self.count += 1.0;
-            }
-            AggregateOp::Max => {
-                if self.count == 0.0 || value > self.value || self.value.is_nan() {
-                    self.value = value;
-                }
-                self.count += 1.0;
-            }
-            AggregateOp::Stddev | AggregateOp::Stdvar => {
-                self.count += 1.0;
-                if self.count == 1.0 {
-                    self.value = value;
-                    self.extra = if value.is_finite() { 0.0 } else { f64::NAN };
-                    return;
-                }
-                let delta = value - self.value;
-                self.value += delta / self.count;
-                self.extra += delta * (value - self.value);
-            }
-            _ => self.count += 1.0,
-        }
-    }
-
-    fn mean(self) -> RunningMean {
-        RunningMean {
-            count: self.count,
-            total: KahanSum {
-                sum: self.value,
-                compensation: self.extra,
-            },
-            incremental: self.incremental,
-        }
-    }
-
-    fn of_mean(mean: RunningMean) -> Self {
-        Self {
-            count: mean.count,
-            value: mean.total.sum,
-            extra: mean.total.compensation,
-            incremental: mean.incremental,
-        }
-    }
-
-    fn merge(self, other: Self, op: AggregateOp) -> Self {
-        if self.count == 0.0 {
-            return other;
-        }
-        let count = self.count + other.count;
-        let mut merged = Self { count, ..self };
-        match op {
-            AggregateOp::Sum | AggregateOp::Avg if !self.incremental && !other.incremental => {
-                let mut sum = KahanSum {
-                    sum: self.value,
-                    compensation: self.extra,
-                };
-                sum.add(other.value);
-                if sum.sum.is_infinite() && op == AggregateOp::Avg {
-                    return Self::merge_means(self, other);
-                }
-                sum.add(other.extra);
-                (merged.value, merged.extra) = (sum.sum, sum.compensation);
-            }
-            AggregateOp::Sum | AggregateOp::Avg => return Self::merge_means(self, other),
-            AggregateOp::Min | AggregateOp::Max => {
-                merged.add(op, other.value);
-                merged.count = count;
-            }
-            AggregateOp::Stddev | AggregateOp::Stdvar => {
-                // Chan, Golub, LeVeque: pairwise update of the sums of squares.
-                let delta = other.value - self.value;
-                merged.value += delta * other.count / count;
-                merged.extra += other.extra + delta * delta * self.count * other.count / count;
-            }
-            _ => {}
-        }
-        merged
-    }
-
-    fn merge_means(a: Self, b: Self) -> Self {
-        let count = a.count + b.count;
-        let mean = |cell: Self| cell.mean().value();
-        let mut total = KahanSum::from(mean(a) * (a.count / count));
-        total.add(mean(b) * (b.count / count));
-        Self {
-            count,
-            value: total.sum,
-            extra: total.compensation,
-            incremental: true,
-        }
-    }
-
-    fn result(self, op: AggregateOp) -> f64 {
-        match op {
-            AggregateOp::Sum => self.value + self.extra,
-            AggregateOp::Avg => self.mean().value(),
-            AggregateOp::Count => self.count,
-            AggregateOp::Group => 1.0,
-            AggregateOp::Stdvar => self.extra / self.count,
-            AggregateOp::Stddev => (self.extra / self.count).sqrt(),
-            _ => self.value,
-        }
-    }
-}
-
 impl Group {
-    #[inline]
-    fn cell(&self, step: usize) -> Cell {
-        Cell {
-            count: self.count[step],
-            value: self.value[step],
-            extra: self.extra[step],
-            incremental: self.incremental[step],
-        }
-    }
-
-    #[inline]
-    fn set_cell(&mut self, step: usize, cell: Cell) {
-        self.count[step] = cell.count;
-        self.value[step] = cell.value;
-        self.extra[step] = cell.extra;
-        self.incremental[step] = cell.incremental;
-    }
-
-    fn add_floats(&mut self, op: AggregateOp, row: &Row<'_>) {
-        let full = row.presence.is_full();
-        if full && op == AggregateOp::Sum {
-            // The commonest case, kept free of branches on presence.
-            let cells = self
-                .value
-                .iter_mut()
-                .zip(&mut self.extra)
-                .zip(&mut self.count);
-            for (((sum, compensation), count), &value) in cells.zip(row.values) {
-                let mut total = KahanSum {
-                    sum: *sum,
-                    compensation: *compensation,
-                };
-                total.add(value);
-                (*sum, *compensation) = (total.sum, total.compensation);
-                *count += 1.0;
-            }
-            return;
-        }
-        for step in 0..row.values.len() {
-            if full || row.presence.get(step) {
-                let mut cell = self.cell(step);
-                cell.add(op, row.values[step]);
-                self.set_cell(step, cell);
-            }
-        }
-    }
-
     fn merge_histogram(
         &mut self,
         step: u32,
@@ -521,7 +349,7 @@ fn add_histograms(
 ) {
     for (step, histogram) in row.histograms {
         match op {
-            AggregateOp::Count | AggregateOp::Group => group.count[*step as usize] += 1.0,
+            AggregateOp::Count | AggregateOp::Group => group.floats.count_one(*step as usize),
             AggregateOp::Sum | AggregateOp::Avg => {
                 add_histogram(group, op, *step, histogram, row.labels, pos, notes);
             }

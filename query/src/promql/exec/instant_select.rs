@@ -183,6 +183,10 @@ impl SeriesConsumer for Work {
         }
     }
 
+    fn grid_weight(&self) -> usize {
+        self.select.lookup.steps.count
+    }
+
     fn expect(&mut self, series: usize) {
         let steps = self.select.lookup.steps.count.max(1);
         self.builder.reserve(series.min(BATCH_CELLS / steps + 1));

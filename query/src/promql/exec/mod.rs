@@ -11,6 +11,7 @@ pub mod binary_scalar;
 pub mod binary_vector;
 pub mod broadcast;
 pub mod gather;
+pub mod group_floats;
 pub mod group_values;
 pub mod histogram_quantile;
 pub mod info;

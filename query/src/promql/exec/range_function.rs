@@ -2,7 +2,8 @@
 //!
 //! The samples of a series are decoded once; windows are indexes into them, found once for all series
 //! with the same sample times ([`Windows`]). What does not depend on the window is computed once per
-//! series ([`SeriesFacts`]); rates of floats are computed for all windows at once ([`RateGrid`]).
+//! series ([`SeriesFacts`]); rates, sums and means of floats are computed for all windows at once
+//! ([`Kernel`]).
 
 use std::fmt::{self, Formatter};
 use std::sync::Arc;
@@ -20,10 +21,13 @@ use super::series_input::{BATCH_CELLS, BATCH_ROWS, SeriesConsumer, SeriesInput, 
 use super::state::QueryState;
 use crate::promql::annotations::{Annotation, Annotations};
 use crate::promql::ast::{Extension, PosRange};
-use crate::promql::batch::{HistogramPoint, SeriesSamples, StepVectors, StepVectorsBuilder};
+use crate::promql::batch::{
+    HistogramPoint, SeriesSamples, StepMask, StepVectors, StepVectorsBuilder,
+};
 use crate::promql::failure::PromqlError;
 use crate::promql::functions::range::{Outcome, RangeKind, Scope, SeriesFacts};
 use crate::promql::functions::rate_grid::RateGrid;
+use crate::promql::functions::sum_grid;
 use crate::promql::functions::window::Window;
 use crate::promql::labelset;
 use crate::promql::steps::Lookup;
@@ -122,8 +126,26 @@ struct Windows {
     bounds: Vec<(u32, u32)>,
     /// Samples of all of them together.
     samples: u64,
-    /// For rates of floats.
-    rates: Option<RateGrid>,
+    /// What is computed for all of them at once, if that is how the function is computed.
+    kernel: Option<Kernel>,
+}
+
+/// A function of floats at all steps at once.
+enum Kernel {
+    /// `rate`, `increase`, `delta`.
+    Rates(RateGrid),
+    /// `sum_over_time`, and `avg_over_time`, which is a mean; the windows that are not empty.
+    Sums { is_mean: bool, mask: StepMask },
+}
+
+impl Kernel {
+    /// The steps that have a value.
+    fn mask(&self) -> &StepMask {
+        match self {
+            Self::Rates(rates) => rates.mask(),
+            Self::Sums { mask, .. } => mask,
+        }
+    }
 }
 
 /// Indexes of the samples in `(after, to]`; both bounds only ever grow.
@@ -162,15 +184,27 @@ impl RangeFunction {
         )
     }
 
-    /// Whether the function is a rate that [`RateGrid`] computes: of a counter, per second?
-    fn rate_flags(&self) -> Option<(bool, bool)> {
-        match self.kind {
-            _ if self.extension != Extension::None || self.state.counts_per_step() => None,
-            RangeKind::Rate => Some((true, true)),
-            RangeKind::Increase => Some((true, false)),
-            RangeKind::Delta => Some((false, false)),
-            _ => None,
+    fn kernel(&self, times: &[i64], bounds: &[(u32, u32)]) -> Option<Kernel> {
+        if self.extension != Extension::None || self.state.counts_per_step() {
+            return None;
         }
+        let rates = |is_counter, is_rate| {
+            let ends = (0..bounds.len()).map(|step| self.lookup.time(step));
+            let flags = (is_counter, is_rate);
+            Kernel::Rates(RateGrid::new(times, bounds, ends, self.range_ms, flags))
+        };
+        let sums = |is_mean| {
+            let mask = StepMask::new(bounds.iter().map(|(from, to)| from < to));
+            Kernel::Sums { is_mean, mask }
+        };
+        Some(match self.kind {
+            RangeKind::Rate => rates(true, true),
+            RangeKind::Increase => rates(true, false),
+            RangeKind::Delta => rates(false, false),
+            RangeKind::SumOverTime => sums(false),
+            RangeKind::AvgOverTime => sums(true),
+            _ => return None,
+        })
     }
 
     fn windows(&self, times: &[i64]) -> Windows {
@@ -182,14 +216,10 @@ impl RangeFunction {
             (slide.from as u32, slide.to as u32)
         };
         let bounds: Vec<(u32, u32)> = (0..steps).map(bound).collect();
-        let rates = self.rate_flags().map(|flags| {
-            let ends = (0..steps).map(|step| self.lookup.time(step));
-            RateGrid::new(times, &bounds, ends, self.range_ms, flags)
-        });
         Windows {
             samples: bounds.iter().map(|(from, to)| u64::from(to - from)).sum(),
+            kernel: self.kernel(times, &bounds),
             bounds,
-            rates,
         }
     }
 }
@@ -201,6 +231,10 @@ impl SeriesConsumer for Work {
         self.function.windows(times_ms)
     }
 
+    fn grid_weight(&self) -> usize {
+        3 * self.function.lookup.steps.count
+    }
+
     fn expect(&mut self, series: usize) {
         let steps = self.function.lookup.steps.count.max(1);
         self.builder.reserve(series.min(BATCH_CELLS / steps + 1));
@@ -209,10 +243,9 @@ impl SeriesConsumer for Work {
     fn add(&mut self, series: SeriesInput<'_>, windows: &Windows) -> Result<()> {
         self.function.state.check()?;
         self.builder.begin();
-        let floats = match &windows.rates {
-            Some(rates) if self.rates_of_floats(&series.samples, rates) => {
-                self.counts.total += windows.samples;
-                true
+        let floats = match &windows.kernel {
+            Some(kernel) if self.all_windows(&series.samples, windows, kernel) => {
+                kernel.mask().count() > 0
             }
             _ => self.window_by_window(series.samples, series.labels, windows)?,
         };
@@ -237,29 +270,44 @@ impl SeriesConsumer for Work {
 }
 
 impl Work {
-    /// The rates of a series of floats without staleness markers; false, and nothing done, if it is
+    /// All steps of a series of floats without staleness markers; false, and nothing done, if it is
     /// none.
-    fn rates_of_floats(&mut self, samples: &SeriesSamples<'_>, rates: &RateGrid) -> bool {
+    fn all_windows(
+        &mut self,
+        samples: &SeriesSamples<'_>,
+        windows: &Windows,
+        kernel: &Kernel,
+    ) -> bool {
         let uses_starts = self.function.state.features.use_start_timestamps;
         let has_starts = uses_starts && !samples.starts.is_empty();
         if has_starts || !samples.histograms.is_empty() {
             return false;
         }
         let values = samples.values;
-        let facts = &mut self.buffers.facts;
-        facts.resets.clear();
-        if !ascends(values) {
-            if values.iter().any(|&v| is_stale(v)) {
-                return false;
-            }
-            let samples = SeriesSamples {
-                starts: &[],
-                ..*samples
-            };
-            facts.find(self.function.kind, &samples);
+        let ascends = ascends(values);
+        if !ascends && values.iter().any(|&v| is_stale(v)) {
+            return false;
         }
-        rates.evaluate(values, &facts.resets, self.builder.row_mut());
-        self.builder.mark(rates.mask());
+        let out = self.builder.row_mut();
+        match kernel {
+            Kernel::Rates(rates) => {
+                let facts = &mut self.buffers.facts;
+                facts.resets.clear();
+                if !ascends {
+                    let without_starts = SeriesSamples {
+                        starts: &[],
+                        ..*samples
+                    };
+                    facts.find(self.function.kind, &without_starts);
+                }
+                rates.evaluate(values, &facts.resets, out);
+            }
+            Kernel::Sums { is_mean, .. } => {
+                sum_grid::evaluate(values, &windows.bounds, *is_mean, out);
+            }
+        }
+        self.builder.mark(kernel.mask());
+        self.counts.total += windows.samples;
         true
     }
 

@@ -43,6 +43,9 @@ pub trait SeriesConsumer: Send + 'static {
     /// Computes it; times in ms ascend without duplicates.
     fn grid(&self, times_ms: &[i64]) -> Self::Grid;
 
+    /// About how many times a grid is as large as, beside its own.
+    fn grid_weight(&self) -> usize;
+
     /// So many series will follow at most.
     fn expect(&mut self, series: usize);
 
@@ -108,8 +111,8 @@ struct Work<C: SeriesConsumer> {
 impl<C: SeriesConsumer> Work<C> {
     fn new(consumer: C) -> Self {
         Self {
+            grids: TimeGrids::new(consumer.grid_weight()),
             consumer,
-            grids: TimeGrids::default(),
             histograms: Vec::new(),
             is_done: false,
         }

@@ -42,6 +42,7 @@ pub struct SeriesScan {
     range: TimeRange,
     partitions: usize,
     detect_resets: bool,
+    presence_only: bool,
     state: Arc<QueryState>,
 }
 
@@ -74,7 +75,17 @@ impl SeriesScan {
             range,
             partitions,
             detect_resets: false,
+            presence_only: false,
             state: Arc::clone(state),
+        }
+    }
+
+    /// Whether it only matters at which times there are samples: most values are then not decoded,
+    /// and are arbitrary, but for staleness markers.
+    pub fn presence_only(self, presence_only: bool) -> Self {
+        Self {
+            presence_only,
+            ..self
         }
     }
 
@@ -121,7 +132,11 @@ impl Operator for SeriesScan {
             self.scan.0.len(),
             start.to_millis(),
             end.to_millis()
-        )
+        )?;
+        match self.presence_only {
+            false => Ok(()),
+            true => f.write_str(", presence only"),
+        }
     }
 
     fn execute(self: Arc<Self>, inputs: Inputs) -> Result<SendableRecordBatchStream> {
@@ -150,9 +165,12 @@ impl SeriesReader {
         while self.next < self.end {
             let index = self.next;
             self.next += 1;
-            let scan = &self.scan.scan.0;
-            scan.read(index, self.scan.range, &mut self.columns)
-                .map_err(PromqlError::from)?;
+            let (scan, range) = (&self.scan.scan.0, self.scan.range);
+            let read = match self.scan.presence_only {
+                false => scan.read(index, range, &mut self.columns),
+                true => scan.read_presence(index, range, &mut self.columns),
+            };
+            read.map_err(PromqlError::from)?;
             if self.columns.is_empty() {
                 continue;
             }

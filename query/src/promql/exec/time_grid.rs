@@ -2,17 +2,16 @@
 //! that were scraped together.
 //!
 //! Series of one target have the same sample times, so where each window begins and ends, and by how
-//! much a rate is extrapolated, is the same for all of them. A few grids are kept and found by their
-//! times; where hardly any series shares its times with another, none are kept.
+//! much a rate is extrapolated, is the same for all of them. Grids are kept, as long as they are few
+//! megabytes, and found by their times.
 //!
-//! Invariant: a grid is used for a series only if all of its times are equal.
+//! Invariants: a grid is used for a series only if all of its times are equal; what is kept is bounded
+//! whatever the series.
 
 use std::collections::HashMap;
 
-/// Times kept at most; each takes 16 bytes, and what is computed of it about as much again.
-const TIMES_KEPT_MAX: usize = 1 << 18;
-/// So many grids are made before their use is questioned.
-const TRIALS: usize = 64;
+/// When times and cells of all grids are more than this, they are made anew: 8 MiB of times.
+const KEPT_MAX: usize = 1 << 19;
 
 /// The times of a series, and what was computed of them.
 #[derive(Debug)]
@@ -29,27 +28,26 @@ pub struct TimeGrid<G> {
 #[derive(Debug)]
 pub struct TimeGrids<G> {
     grids: Vec<TimeGrid<G>>,
-    by_sum: HashMap<u64, usize>,
+    by_fingerprint: HashMap<u64, usize>,
     last: usize,
-    times_kept: usize,
-    made: usize,
-    found: usize,
-}
-
-impl<G> Default for TimeGrids<G> {
-    fn default() -> Self {
-        Self {
-            grids: Vec::new(),
-            by_sum: HashMap::new(),
-            last: 0,
-            times_kept: 0,
-            made: 0,
-            found: 0,
-        }
-    }
+    /// Times and cells of all grids.
+    kept: usize,
+    /// What is computed of a grid takes about as much as so many times.
+    facts_weight: usize,
 }
 
 impl<G> TimeGrids<G> {
+    /// No grids; what is computed of one will take about as much as `facts_weight` times.
+    pub fn new(facts_weight: usize) -> Self {
+        Self {
+            grids: Vec::new(),
+            by_fingerprint: HashMap::new(),
+            last: 0,
+            kept: 0,
+            facts_weight,
+        }
+    }
+
     /// The grid of these times; `to_ms` and `compute` are asked if it is new.
     pub fn of(
         &mut self,
@@ -70,21 +68,18 @@ impl<G> TimeGrids<G> {
     ) -> usize {
         let is_it = |grid: &TimeGrid<G>| grid.raw == raw;
         if self.grids.get(self.last).is_some_and(is_it) {
-            self.found += 1;
             return self.last;
         }
-        let sum = fingerprint(raw);
-        let place = self.by_sum.get(&sum).copied();
+        let fingerprint = fingerprint(raw);
+        let place = self.by_fingerprint.get(&fingerprint).copied();
         if let Some(place) = place.filter(|&place| is_it(&self.grids[place])) {
-            self.found += 1;
             return place;
         }
-        self.made += 1;
-        let is_useless = self.made > TRIALS && self.found < self.made;
-        if is_useless || self.times_kept + raw.len() > TIMES_KEPT_MAX {
+        let weight = raw.len() + self.facts_weight;
+        if self.kept + weight > KEPT_MAX {
             self.grids.clear();
-            self.by_sum.clear();
-            self.times_kept = 0;
+            self.by_fingerprint.clear();
+            self.kept = 0;
         }
         let times_ms: Vec<i64> = raw.iter().map(|&time| to_ms(time)).collect();
         let facts = compute(&times_ms);
@@ -93,9 +88,9 @@ impl<G> TimeGrids<G> {
             times_ms,
             facts,
         });
-        self.times_kept += raw.len();
+        self.kept += weight;
         let place = self.grids.len() - 1;
-        self.by_sum.insert(sum, place);
+        self.by_fingerprint.insert(fingerprint, place);
         place
     }
 }
@@ -116,7 +111,7 @@ mod tests {
 
     #[test]
     fn equal_times_are_computed_once() {
-        let mut grids = TimeGrids::default();
+        let mut grids = TimeGrids::new(1);
         let mut computed = 0;
         for raw in [[1_000, 2_000], [1_000, 3_000], [1_000, 2_000]] {
             let grid = grids.of(
@@ -134,12 +129,11 @@ mod tests {
     }
 
     #[test]
-    fn times_that_nobody_shares_are_not_kept() {
-        let mut grids = TimeGrids::default();
-        for i in 0..1_000 {
-            let raw = [i, i + 10];
-            assert_eq!(grids.of(&raw, |t| t, |_| i).facts, i);
+    fn what_is_kept_is_bounded() {
+        let mut grids = TimeGrids::new(KEPT_MAX / 10);
+        for i in 0..100 {
+            assert_eq!(grids.of(&[i, i + 10], |t| t, |_| i).facts, i);
+            assert!(grids.grids.len() < 10);
         }
-        assert!(grids.grids.len() <= TRIALS);
     }
 }

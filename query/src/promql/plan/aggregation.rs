@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::selector::plain_selector;
 use super::{Place, Planned, Planner};
 use crate::promql::ast::{self, AggregateOp, Expr};
 use crate::promql::exec::OperatorExec;
@@ -30,7 +31,13 @@ impl Planner<'_> {
         let param = e.param.as_deref().ok_or_else(|| {
             PromqlError::Internal(format!("{} without its parameter", e.op.as_str()))
         });
-        let input = self.expr(&e.expr, place)?;
+        let counts = matches!(e.op, AggregateOp::Count | AggregateOp::Group);
+        let presence_only = counts && plain_selector(&e.expr).is_some();
+        let of_input = Place {
+            presence_only,
+            ..place
+        };
+        let input = self.expr(&e.expr, of_input)?;
         let state = Arc::clone(&self.state);
         match e.op {
             AggregateOp::Topk

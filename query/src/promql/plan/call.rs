@@ -115,7 +115,11 @@ impl Planner<'_> {
             "min_of" | "max_of" => self.extreme_of_scalars(call, place),
             "timestamp" | "start_timestamp" => self.timestamp(call, place),
             "absent" => {
-                let input = self.expr(&call.args[0], place)?;
+                let of_input = Place {
+                    presence_only: plain_selector(&call.args[0]).is_some(),
+                    ..place
+                };
+                let input = self.expr(&call.args[0], of_input)?;
                 Ok(self.absent(input, &call.args[0], false))
             }
             "sort" | "sort_desc" | "sort_by_label" | "sort_by_label_desc" => self.sort(call, place),
@@ -176,7 +180,12 @@ impl Planner<'_> {
                 call.func.name
             )));
         };
-        let range = self.range(argument, place)?;
+        let presence_only = matches!(kind, RangeKind::CountOverTime | RangeKind::PresentOverTime);
+        let of_range = Place {
+            presence_only,
+            ..place
+        };
+        let range = self.range(argument, of_range)?;
         let mut inputs = Vec::new();
         let mut scalars = Vec::new();
         let mut scalar_pos = argument.pos();

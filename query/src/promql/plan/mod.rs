@@ -58,6 +58,8 @@ pub struct Place {
     /// Below `histogram_count` and the like, where only the hints of histograms tell resets:
     /// unknown hints are worked out while reading.
     pub detect_resets: bool,
+    /// Directly above a selector whose values nobody looks at, only when there are any.
+    pub presence_only: bool,
 }
 
 /// The root of a plan.
@@ -117,6 +119,7 @@ impl<'a> Planner<'a> {
             steps: self.query,
             count_weight: 1,
             detect_resets: false,
+            presence_only: false,
         };
         match expr.value_type() {
             ValueType::String => match expr.unparen() {

@@ -54,7 +54,10 @@ impl Planner<'_> {
         let scan = self.series_scan(matchers?, start_ms, end_ms)?;
         // Extended windows are cut and interpolated, which hints would not survive.
         let detect_resets = place.detect_resets && selector.extension == Extension::None;
-        let scan = scan.detecting_resets(detect_resets);
+        let presence_only = place.presence_only && selector.extension == Extension::None;
+        let scan = scan
+            .detecting_resets(detect_resets)
+            .presence_only(presence_only);
         Ok(OperatorExec::new(scan, Vec::new()))
     }
 
@@ -185,6 +188,7 @@ impl Planner<'_> {
         let inner = Place {
             steps,
             count_weight: 0,
+            presence_only: false,
             ..place
         };
         let planned = self.expr(&subquery.expr, inner)?;
