@@ -437,11 +437,15 @@ impl MetricScan {
         part
     }
 
-    /// About how many samples reading all series would return: an upper bound for planning.
+    /// About how many samples reading all series would return: an upper bound for planning. Counting
+    /// ends where the count reaches `enough`.
     #[must_use]
-    pub fn approximate_samples(&self) -> u64 {
+    pub fn approximate_samples(&self, enough: u64) -> u64 {
         let mut count = 0;
         for source in &self.series {
+            if count >= enough {
+                break;
+            }
             for (number, row) in &source.rows {
                 let reader = self.segments[*number as usize].metrics();
                 // Damage is reported by the read that meets it.

@@ -12,6 +12,7 @@
 //! buffer under a null is arbitrary; the lists of the last two columns have equal lengths, and are
 //! empty in a metric of floats. A scalar is a single row with an empty label set and no nulls.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -21,6 +22,7 @@ use arrow::array::{
 use arrow::buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use arrow::util::bit_iterator::BitSliceIterator;
 use chronolith_engine::model::Histogram;
 use datafusion::error::{DataFusionError, Result};
 
@@ -319,6 +321,16 @@ impl Presence<'_> {
         self.count() == 0
     }
 
+    /// The runs of steps that hold floats, ascending.
+    pub fn runs(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let whole = self.bits.is_none().then_some(0..self.len);
+        let slices = self.bits.into_iter().flat_map(|bits| {
+            let slices = BitSliceIterator::new(bits.values(), bits.offset() + self.start, self.len);
+            slices.map(|(start, end)| start..end)
+        });
+        whole.into_iter().chain(slices)
+    }
+
     /// The steps that hold a float, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
         let len = self.len;
@@ -554,6 +566,7 @@ mod tests {
             (2, 3, 3)
         );
         assert_eq!(vectors.presence(0).iter().collect::<Vec<_>>(), [1]);
+        assert_eq!(vectors.presence(0).runs().collect::<Vec<_>>(), [1..2]);
         assert_eq!(vectors.values(0)[1], 5.0);
         assert_eq!(vectors.labels(1), b"c");
         assert!(vectors.drop_name(1));

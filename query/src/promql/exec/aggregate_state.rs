@@ -208,11 +208,10 @@ impl GroupStates {
     /// # Errors
     /// Columns that do not fit together, which is a bug.
     pub fn take_states(&mut self) -> Result<Vec<RecordBatch>> {
-        let mut groups = std::mem::take(&mut self.groups);
+        let groups = std::mem::take(&mut self.groups);
         if groups.is_empty() {
             return Ok(Vec::new());
         }
-        groups.iter_mut().for_each(|group| group.floats.settle());
         let width = i32::try_from(self.steps).unwrap_or(i32::MAX);
         let fixed = |values: ArrayRef, nullable: DataType| -> Result<ArrayRef> {
             Ok(Arc::new(FixedSizeListArray::try_new(

@@ -1,7 +1,9 @@
 //! The floats of one group of an aggregation: what is known of them at each step.
 //!
-//! Rows that have a float at every step, which most have, are added without a branch per step. The
-//! order of additions is that of the rows, with Neumaier's compensation, as Prometheus has it.
+//! Runs of steps with floats, of which most rows are a single one, are added without a branch per
+//! step. The order of additions is that of the rows, with Neumaier's compensation, as Prometheus has it.
+
+use std::ops::Range;
 
 use crate::promql::ast::AggregateOp;
 use crate::promql::batch::Row;
@@ -10,8 +12,6 @@ use crate::promql::functions::numeric::{KahanSum, RunningMean};
 /// A group's floats at all steps, as columns.
 #[derive(Debug)]
 pub struct GroupFloats {
-    /// Rows that have a float at every step; not in `counts`.
-    full_rows: f64,
     counts: Vec<f64>,
     values: Vec<f64>,
     extras: Vec<f64>,
@@ -22,7 +22,6 @@ impl GroupFloats {
     /// No floats yet.
     pub fn new(steps: usize) -> Self {
         Self {
-            full_rows: 0.0,
             counts: vec![0.0; steps],
             values: vec![0.0; steps],
             extras: vec![0.0; steps],
@@ -32,71 +31,66 @@ impl GroupFloats {
 
     /// Adds a row.
     pub fn add(&mut self, op: AggregateOp, row: &Row<'_>) {
-        let is_full = row.presence.is_full();
-        if is_full && self.add_full(op, row.values) {
-            self.full_rows += 1.0;
-            return;
-        }
-        self.settle();
-        for (step, &value) in row.values.iter().enumerate() {
-            if is_full || row.presence.get(step) {
-                let mut cell = self.cell(step);
-                cell.add(op, value);
-                self.set_cell(step, cell);
+        for run in row.presence.runs() {
+            let values = &row.values[run.clone()];
+            if !self.add_run(op, run.start, values) {
+                for (step, &value) in run.zip(values) {
+                    let mut cell = self.cell(step);
+                    cell.add(op, value);
+                    self.set_cell(step, cell);
+                }
             }
         }
     }
 
-    /// Adds a float to every step; false, and nothing done, where that has to be done one by one.
-    fn add_full(&mut self, op: AggregateOp, row: &[f64]) -> bool {
+    /// Adds a float to each of the steps from `start`; false, and nothing done, where that has to be
+    /// done one by one.
+    fn add_run(&mut self, op: AggregateOp, start: usize, row: &[f64]) -> bool {
+        let run = start..start + row.len();
         match op {
-            AggregateOp::Count | AggregateOp::Group => true,
-            AggregateOp::Sum => {
-                self.add_to_sums(row);
-                true
-            }
+            AggregateOp::Count | AggregateOp::Group => {}
+            AggregateOp::Sum => self.add_to_sums(run.clone(), row),
             AggregateOp::Avg => {
                 // A mean is a sum as long as that does not overflow, but for the first value.
-                let is_first = self.full_rows == 0.0 && self.counts.contains(&0.0);
+                let has_first = self.counts[run.clone()].contains(&0.0);
+                let is_incremental = || self.incremental[run.clone()].contains(&true);
                 let overflows = || {
-                    let mut sums = self.values.iter().zip(row);
+                    let mut sums = self.values[run.clone()].iter().zip(row);
                     sums.any(|(sum, value)| (sum + value).is_infinite())
                 };
-                if is_first || self.incremental.contains(&true) || overflows() {
+                if has_first || is_incremental() || overflows() {
                     return false;
                 }
-                self.add_to_sums(row);
-                true
+                self.add_to_sums(run.clone(), row);
             }
-            _ => false,
+            AggregateOp::Min => self.replace(run.clone(), row, |value, held| value < held),
+            AggregateOp::Max => self.replace(run.clone(), row, |value, held| value > held),
+            _ => return false,
         }
+        self.counts[run].iter_mut().for_each(|count| *count += 1.0);
+        true
     }
 
-    /// [`KahanSum::add`] for all steps, in a form that computes several at a time.
-    fn add_to_sums(&mut self, row: &[f64]) {
-        let sums = self.values.iter_mut().zip(&mut self.extras);
+    /// [`KahanSum::add`] for several steps, in a form that computes several at a time.
+    fn add_to_sums(&mut self, run: Range<usize>, row: &[f64]) {
+        let sums = self.values[run.clone()].iter_mut();
+        let sums = sums.zip(&mut self.extras[run]);
         for ((sum, compensation), &term) in sums.zip(row) {
             let total = *sum + term;
-            let (large, small) = match sum.abs() >= term.abs() {
-                true => (*sum, term),
-                false => (term, *sum),
-            };
-            let lost = (large - total) + small;
-            *compensation = match total.is_infinite() {
-                true => 0.0,
-                false => *compensation + lost,
-            };
+            let is_large = sum.abs() >= term.abs();
+            let (large, small) = if is_large { (*sum, term) } else { (term, *sum) };
+            let lost = *compensation + ((large - total) + small);
+            *compensation = if total.is_infinite() { 0.0 } else { lost };
             *sum = total;
         }
     }
 
-    /// Brings `counts` up to date.
-    pub fn settle(&mut self) {
-        if self.full_rows > 0.0 {
-            self.counts
-                .iter_mut()
-                .for_each(|count| *count += self.full_rows);
-            self.full_rows = 0.0;
+    /// Keeps the values that are better than those held; any is better than none and than NaN.
+    fn replace(&mut self, run: Range<usize>, row: &[f64], is_better: impl Fn(f64, f64) -> bool) {
+        let held = self.values[run.clone()].iter_mut().zip(&self.counts[run]);
+        for ((held, &count), &value) in held.zip(row) {
+            let takes = (count == 0.0) | is_better(value, *held) | held.is_nan();
+            *held = if takes { value } else { *held };
         }
     }
 
@@ -107,14 +101,14 @@ impl GroupFloats {
 
     /// Whether there is a float at a step.
     pub fn has(&self, step: usize) -> bool {
-        self.counts[step] + self.full_rows > 0.0
+        self.counts[step] > 0.0
     }
 
     /// The floats at one step.
     #[inline]
     pub fn cell(&self, step: usize) -> Cell {
         Cell {
-            count: self.counts[step] + self.full_rows,
+            count: self.counts[step],
             value: self.values[step],
             extra: self.extras[step],
             incremental: self.incremental[step],
@@ -123,7 +117,7 @@ impl GroupFloats {
 
     #[inline]
     fn set_cell(&mut self, step: usize, cell: Cell) {
-        self.counts[step] = cell.count - self.full_rows;
+        self.counts[step] = cell.count;
         self.values[step] = cell.value;
         self.extras[step] = cell.extra;
         self.incremental[step] = cell.incremental;
@@ -136,7 +130,7 @@ impl GroupFloats {
         self.set_cell(step, merged);
     }
 
-    /// How many floats each step has, after [`settle`](Self::settle).
+    /// How many floats each step has.
     pub fn counts(&self) -> &[f64] {
         &self.counts
     }
@@ -302,19 +296,22 @@ mod tests {
     use super::*;
     use crate::promql::batch::{StepTable, StepVectors, StepVectorsBuilder};
 
-    /// Rows added all at once and step by step give the same bits.
+    /// Runs added at once and cells one by one give the same bits.
     #[test]
-    fn full_rows_are_added_as_single_cells_are() {
+    fn runs_are_added_as_single_cells_are() {
         let rows = [
             [-0.0, 1e100, f64::MAX, f64::NAN, 0.1],
             [-0.0, 1.0, f64::MAX, 1.0, 0.2],
             [0.0, -1e100, -f64::MAX, f64::INFINITY, 0.3],
             [-0.0, 3.5, 1.0, f64::NEG_INFINITY, -0.6],
         ];
+        let is_there = |row: usize, step: usize| row != 1 || (step != 0 && step != 3);
         let mut builder = StepVectorsBuilder::new(StepVectors::schema(5));
         for (i, row) in rows.iter().enumerate() {
             builder.begin();
-            builder.set_all(row);
+            for step in (0..5).filter(|&step| is_there(i, step)) {
+                builder.set(step, row[step]);
+            }
             builder.finish_row(&[i as u8], false);
         }
         let batch = builder.finish().unwrap().unwrap();
@@ -323,19 +320,22 @@ mod tests {
             AggregateOp::Sum,
             AggregateOp::Avg,
             AggregateOp::Count,
+            AggregateOp::Min,
             AggregateOp::Max,
+            AggregateOp::Stddev,
         ] {
             let mut floats = GroupFloats::new(5);
             table.rows().for_each(|row| floats.add(op, &row));
             for step in 0..5 {
                 let mut cell = GroupFloats::new(1).cell(0);
-                rows.iter().for_each(|row| cell.add(op, row[step]));
+                let there = rows.iter().enumerate().filter(|(i, _)| is_there(*i, step));
+                there.for_each(|(_, row)| cell.add(op, row[step]));
                 let (all, one) = (floats.cell(step).result(op), cell.result(op));
                 assert!(
                     all.to_bits() == one.to_bits() || (all.is_nan() && one.is_nan()),
                     "{op:?}, step {step}: {all} and {one}"
                 );
-                assert_eq!(floats.cell(step).count, 4.0);
+                assert_eq!(floats.cell(step).count, cell.count);
             }
         }
     }

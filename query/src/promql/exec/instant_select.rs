@@ -80,7 +80,8 @@ impl Operator for InstantSelect {
 
     fn execute(self: Arc<Self>, inputs: Inputs) -> Result<SendableRecordBatchStream> {
         let schema = inputs.schema();
-        consume(inputs, &[], move |_| {
+        let state = Arc::clone(&self.state);
+        consume(inputs, &[], &state, move |_| {
             let steps = self.lookup.steps.count;
             let counted = if self.state.counts_per_step() {
                 steps
@@ -193,7 +194,6 @@ impl SeriesConsumer for Work {
     }
 
     fn add(&mut self, series: SeriesInput<'_>, selection: &Selection) -> Result<()> {
-        self.select.state.check()?;
         self.builder.begin();
         let select = Arc::clone(&self.select);
         if select.selected == Selected::Smoothed {

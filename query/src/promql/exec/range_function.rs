@@ -85,7 +85,8 @@ impl Operator for RangeFunction {
     fn execute(self: Arc<Self>, inputs: Inputs) -> Result<SendableRecordBatchStream> {
         let schema = inputs.schema();
         let arguments = self.scalars.clone();
-        consume(inputs, &arguments, move |scalars| {
+        let state = Arc::clone(&self.state);
+        consume(inputs, &arguments, &state, move |scalars| {
             let counts = Counts::new(&self);
             Work {
                 function: self,
@@ -241,7 +242,6 @@ impl SeriesConsumer for Work {
     }
 
     fn add(&mut self, series: SeriesInput<'_>, windows: &Windows) -> Result<()> {
-        self.function.state.check()?;
         self.builder.begin();
         let floats = match &windows.kernel {
             Some(kernel) if self.all_windows(&series.samples, windows, kernel) => {

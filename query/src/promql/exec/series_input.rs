@@ -4,6 +4,7 @@
 //! while they are still in the processor's cache; the batches of a subquery are taken apart. Either
 //! way series with equal sample times share what is computed of the times ([`TimeGrids`]).
 
+use std::sync::Arc;
 use std::task::Poll;
 
 use arrow::record_batch::RecordBatch;
@@ -15,6 +16,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::operator::Inputs;
 use super::scalar_arg::{ScalarArg, ScalarValues};
 use super::series_scan::{SeriesReader, SeriesScan, ms};
+use super::state::QueryState;
 use super::time_grid::TimeGrids;
 use crate::promql::batch::{HistogramPoint, SampleBatch, SeriesSamples};
 
@@ -49,7 +51,8 @@ pub trait SeriesConsumer: Send + 'static {
     /// So many series will follow at most.
     fn expect(&mut self, series: usize);
 
-    /// Adds a series; `grid` belongs to the times of its floats.
+    /// Adds a series; `grid` belongs to the times of its floats. The caller looks at deadline and
+    /// cancellation.
     ///
     /// # Errors
     /// What stops the query.
@@ -73,6 +76,7 @@ pub trait SeriesConsumer: Send + 'static {
 pub fn consume<C: SeriesConsumer>(
     inputs: Inputs,
     scalars: &[ScalarArg],
+    state: &Arc<QueryState>,
     make: impl FnOnce(Vec<ScalarValues>) -> C + Send + 'static,
 ) -> Result<SendableRecordBatchStream> {
     let scalars: Vec<_> = scalars.iter().map(|s| s.resolve(&inputs)).collect();
@@ -89,12 +93,16 @@ pub fn consume<C: SeriesConsumer>(
         });
         return Ok(inputs.pass(output.try_flatten()));
     }
-    let input = inputs.stream(0)?;
+    let (input, state) = (inputs.stream(0)?, Arc::clone(state));
     let output = stream::once(async move {
         let mut work = Work::new(make(scalars.await?));
         Ok::<_, DataFusionError>(input.filter_map(move |batch: Result<RecordBatch>| {
             let _timer = time.timer();
-            std::future::ready(batch.and_then(|batch| work.take_apart(&batch)).transpose())
+            std::future::ready(
+                batch
+                    .and_then(|batch| work.take_apart(&batch, &state))
+                    .transpose(),
+            )
         }))
     });
     Ok(inputs.pass(output.try_flatten()))
@@ -184,10 +192,15 @@ impl<C: SeriesConsumer> Work<C> {
         self.consumer.add(series, &grid)
     }
 
-    fn take_apart(&mut self, batch: &RecordBatch) -> Result<Option<RecordBatch>> {
+    fn take_apart(
+        &mut self,
+        batch: &RecordBatch,
+        state: &QueryState,
+    ) -> Result<Option<RecordBatch>> {
         let batch = SampleBatch::from_batch(batch)?;
         self.consumer.expect(batch.rows());
         for row in 0..batch.rows() {
+            state.check()?;
             let samples = batch.samples(row, &mut self.histograms);
             let compute = |times: &[i64]| Some(self.consumer.grid(times));
             let grid = self.grids.of(samples.times, |time| time, compute);

@@ -63,7 +63,9 @@ impl SeriesScan {
         spread: Spread,
         state: &Arc<QueryState>,
     ) -> Self {
-        let by_samples = scan.0.approximate_samples() / spread.samples_min.max(1);
+        let samples_min = spread.samples_min.max(1);
+        let enough = samples_min.saturating_mul(spread.partitions_max as u64);
+        let by_samples = scan.0.approximate_samples(enough) / samples_min;
         let partitions = usize::try_from(by_samples)
             .unwrap_or(usize::MAX)
             .min(scan.0.len())
