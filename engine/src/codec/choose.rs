@@ -30,6 +30,10 @@ pub struct DecodeCost(pub f64);
 impl DecodeCost {
     /// Bit-packed blocks.
     pub const PACKED: DecodeCost = DecodeCost(1.0);
+    /// Blocks that are bit-packed alike and can be read one by one.
+    pub const BLOCKED: DecodeCost = DecodeCost(0.8);
+    /// The same, with a prefix code over the high bytes.
+    pub const BLOCKED_CODED: DecodeCost = DecodeCost(1.8);
     /// Low bits packed, high bytes entropy coded.
     pub const SPLIT: DecodeCost = DecodeCost(2.0);
     /// A bit-packed block under zstd.

@@ -77,18 +77,24 @@ impl Labels {
 
     /// Builds a set from pairs that are known to be good: ascending names, nothing empty.
     pub(crate) fn from_sorted(pairs: &[(&str, &str)]) -> Self {
-        debug_assert!(
-            pairs.windows(2).all(|w| w[0].0 < w[1].0),
-            "bug: labels not in ascending order"
-        );
         let size = pairs.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
         let mut bytes = Vec::with_capacity(size);
         for (name, value) in pairs {
             push_label(&mut bytes, name, value);
         }
-        Self {
-            bytes: bytes.into(),
-        }
+        Self::from_pushed(&bytes)
+    }
+
+    /// The set of labels that were written by [`push_label`], in ascending order of their names.
+    pub(crate) fn from_pushed(bytes: &[u8]) -> Self {
+        let labels = Self {
+            bytes: Arc::from(bytes),
+        };
+        debug_assert!(
+            labels.iter().is_sorted_by(|a, b| a.name < b.name),
+            "bug: labels not in ascending order"
+        );
+        labels
     }
 
     /// Reads back [`Labels::as_bytes`], checking lengths, UTF-8, order and emptiness.
@@ -142,7 +148,13 @@ impl Labels {
     /// The value of `name`, if the set has it.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|l| l.name == name).map(|l| l.value)
+        let mut at = 0;
+        while let Some((key, value)) = take_pair(&self.bytes, &mut at) {
+            if key == name.as_bytes() {
+                return std::str::from_utf8(value).ok();
+            }
+        }
+        None
     }
 
     /// The metric name, or the empty string.
@@ -193,7 +205,21 @@ impl PartialOrd for Labels {
 impl Ord for Labels {
     /// Name by name, then value, bytewise; a set that is the beginning of another comes first.
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        let (ours, theirs): (&[u8], &[u8]) = (&self.bytes, &other.bytes);
+        // Neighbours in order begin alike: what is the same is passed by without a look inside.
+        let same = common_prefix(ours, theirs);
+        let (mut at, mut next) = (0, 0);
+        while take_pair(ours, &mut next).is_some() && next <= same {
+            at = next;
+        }
+        let mut at_other = at;
+        loop {
+            match (take_pair(ours, &mut at), take_pair(theirs, &mut at_other)) {
+                (None, None) => return Ordering::Equal,
+                (a, b) if a == b => {}
+                (a, b) => return a.cmp(&b),
+            }
+        }
     }
 }
 
@@ -244,9 +270,32 @@ impl<'a> Iterator for LabelsIter<'a> {
     }
 }
 
+/// How many bytes two runs begin with in common, at least: whole words are compared.
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let (a, b) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    8 * a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
 fn take_str<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a str> {
+    std::str::from_utf8(take_slice(bytes, at)?).ok()
+}
+
+/// Name and value of the label at `at`.
+#[inline]
+fn take_pair<'a>(bytes: &'a [u8], at: &mut usize) -> Option<(&'a [u8], &'a [u8])> {
+    Some((take_slice(bytes, at)?, take_slice(bytes, at)?))
+}
+
+#[inline]
+fn take_slice<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {
     let start = *at;
-    let length = varint::read_u64(bytes, at)?;
+    let length = match bytes.get(start)? {
+        byte if *byte < 0x80 => {
+            *at += 1;
+            u64::from(*byte)
+        }
+        _ => varint::read_u64(bytes, at)?,
+    };
     // Sets are compared and hashed by their bytes, so each set has one encoding: a length that is
     // padded with zero bits would make a second one.
     if *at - start != varint::len_u64(length) {
@@ -254,12 +303,13 @@ fn take_str<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a str> {
     }
     let length = usize::try_from(length).ok()?;
     let end = at.checked_add(length)?;
-    let text = std::str::from_utf8(bytes.get(*at..end)?).ok()?;
+    let text = bytes.get(*at..end)?;
     *at = end;
     Some(text)
 }
 
-fn push_label(bytes: &mut Vec<u8>, name: &str, value: &str) {
+/// Appends a label as [`Labels::as_bytes`] has it.
+pub(crate) fn push_label(bytes: &mut Vec<u8>, name: &str, value: &str) {
     varint::write_u64(bytes, name.len() as u64);
     bytes.extend_from_slice(name.as_bytes());
     varint::write_u64(bytes, value.len() as u64);
@@ -385,6 +435,36 @@ mod tests {
         assert!(set(&[("a", "b")]) < set(&[("a", "b"), ("c", "d")]));
         assert!(set(&[("a", "b"), ("c", "d")]) < set(&[("a", "c")]));
         assert!(set(&[("aa", "a")]) > set(&[("a", "zz")]));
+    }
+
+    #[test]
+    fn order_is_that_of_the_pairs() {
+        let texts = [
+            "a",
+            "b",
+            "aa",
+            "instance-00001",
+            "instance-00002",
+            "é",
+            "zzzzzzzzz",
+        ];
+        let mut sets = vec![Labels::empty()];
+        for name in texts {
+            for value in texts {
+                sets.push(Labels::from_pairs([("__name__", "x"), (name, value)]).unwrap());
+                let more = [("__name__", "x"), (name, value), ("zz", value)];
+                sets.push(Labels::from_pairs(more).unwrap());
+                sets.push(
+                    Labels::from_pairs([(name, value), ("zz", "long".repeat(50).as_str())])
+                        .unwrap(),
+                );
+            }
+        }
+        for a in &sets {
+            for b in &sets {
+                assert_eq!(a.cmp(b), a.iter().cmp(b.iter()), "{a} {b}");
+            }
+        }
     }
 
     #[test]

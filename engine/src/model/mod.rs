@@ -17,6 +17,7 @@ mod time;
 pub use attribute::{AttributeValue, Attributes};
 pub use histogram::{CUSTOM_BUCKETS_SCHEMA, CounterResetHint, Histogram, Span as BucketSpan};
 pub use ids::{BatchId, Generation, SegmentId, Signal};
+pub(crate) use labels::push_label;
 pub use labels::{Label, Labels, LabelsBuilder, LabelsError, METRIC_NAME};
 pub use log_record::{LogRecord, LogRow};
 pub use sample::{

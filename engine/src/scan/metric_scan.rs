@@ -290,6 +290,12 @@ impl MetricScan {
             to_columns(&self.read_owners(source, range, cache)?, out);
             return Ok(());
         }
+        if let ([(number, row)], true) = (&source.rows[..], source.slots.is_empty())
+            && self.tombstones.is_empty()
+            && let Some(reader) = self.segments[*number as usize].metrics()
+        {
+            return reader.read(*row, range, cache, out);
+        }
         if source.slots.is_empty() && self.read_in_a_row(source, range, cache, out)? {
             return Ok(());
         }
@@ -442,6 +448,7 @@ impl MetricScan {
     #[must_use]
     pub fn approximate_samples(&self, enough: u64) -> u64 {
         let mut count = 0;
+        let mut cache = DecodeCache::new();
         for source in &self.series {
             if count >= enough {
                 break;
@@ -450,7 +457,7 @@ impl MetricScan {
                 let reader = self.segments[*number as usize].metrics();
                 // Damage is reported by the read that meets it.
                 count += reader
-                    .and_then(|r| r.approximate_samples(*row, self.range).ok())
+                    .and_then(|r| r.approximate_samples(*row, self.range, &mut cache).ok())
                     .unwrap_or(0);
             }
             for slot in &source.slots {

@@ -1,5 +1,7 @@
 //! The codecs, with errors that name file and offset.
 
+use std::ops::Range;
+
 use crate::codec::{CodecError, floats, histograms, integers, timestamps};
 use crate::error::{EngineError, Result};
 use crate::model::Histogram;
@@ -13,16 +15,17 @@ pub(crate) fn bad_block(file: &SegmentFile, offset: u64, error: &CodecError) -> 
     file.corrupt(offset, "a block that decodes", &error.to_string())
 }
 
-/// Appends the `count` values of a float block.
+/// Appends the values `range` of the `count` values of a float block.
 #[inline]
 pub(crate) fn decode_floats(
     file: &SegmentFile,
     offset: u64,
     block: &[u8],
     count: usize,
+    range: Range<usize>,
     out: &mut Vec<f64>,
 ) -> Result<()> {
-    floats::decode(block, count, out).map_err(|e| bad_block(file, offset, &e))
+    floats::decode_range(block, count, range, out).map_err(|e| bad_block(file, offset, &e))
 }
 
 /// Appends the `count` values of an integer block.

@@ -16,7 +16,7 @@ pub const MAGIC: [u8; 8] = *b"CHRNSEG\0";
 /// Last bytes of every segment.
 pub const END_MAGIC: [u8; 8] = *b"CHRNEND\0";
 /// The version this code writes; it reads every version from 1 on.
-pub const FORMAT_VERSION: u16 = 2;
+pub const FORMAT_VERSION: u16 = 3;
 
 /// Bytes of the header.
 pub const HEADER_SIZE: usize = 24;

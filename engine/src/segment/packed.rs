@@ -84,6 +84,40 @@ impl<'a> Packed<'a> {
     }
 }
 
+/// A run without its bytes: what was read of its head, and where in the structure its bits lie.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PackedShape {
+    min: u64,
+    width: u32,
+    start: usize,
+    end: usize,
+}
+
+impl PackedShape {
+    /// Reads the head of a run of `count` values in a structure of `length` bytes, over all of which
+    /// the cursor walks, and leaves the cursor behind the run.
+    pub(crate) fn read(cursor: &mut Cursor<'_>, length: usize, count: usize) -> Result<Self> {
+        let packed = Packed::read(cursor, count)?;
+        let end = length - cursor.remaining();
+        Ok(Self {
+            min: packed.min,
+            width: packed.width,
+            start: end - packed.bits.len(),
+            end,
+        })
+    }
+
+    /// The run over the structure's bytes.
+    #[inline]
+    pub(crate) fn over<'a>(&self, bytes: &'a [u8]) -> Packed<'a> {
+        Packed {
+            min: self.min,
+            width: self.width,
+            bits: bytes.get(self.start..self.end).unwrap_or(&[]),
+        }
+    }
+}
+
 /// Collects a long array; [`PackedArrayBuilder::finish`] gives the bytes of its section.
 ///
 /// Layout: count u64, block count x end offset u64 (from the end of this table), blocks of

@@ -11,7 +11,7 @@
 use smallvec::SmallVec;
 
 use crate::error::Result;
-use crate::model::Labels;
+use crate::model::{Labels, push_label};
 
 use super::container::{ContainerWriter, SegmentSink};
 use super::file::{Section, SegmentFile};
@@ -28,19 +28,44 @@ pub(crate) struct SeriesTable {
     row_count: u32,
 }
 
-/// Reads the labels of many rows in ascending order: keeps the parsed block and the texts of the row
-/// before, since sorted rows share most of their labels.
+/// Reads the labels of many rows in ascending order: keeps the parsed block, the encoded labels of the
+/// row before, since sorted rows share most of them, and those of a few values more, since what changes
+/// from row to row often goes round in circles.
 pub(crate) struct LabelsCursor<'a> {
     file: &'a SegmentFile,
     table: &'a SeriesTable,
     index: &'a LabelIndex,
     block: Option<(u32, Block<'a>)>,
-    /// For each column of the block: rank of the text looked up last, and the text.
-    texts: SmallVec<[(u32, &'a str); 16]>,
+    /// For each column of the block: the label looked up last.
+    last: SmallVec<[Piece; 16]>,
+    /// For each label: labels of earlier rows, each at its rank modulo [`MEMO_LEN`].
+    memo: Vec<Vec<Piece>>,
+    /// Encoded labels, where pieces say.
+    arena: Vec<u8>,
+    scratch: Vec<u8>,
+    /// Whether a row was read.
+    has_rows: bool,
 }
 
-/// Stands for "no text yet": ranks are below the number of rows, which is below 2^32 - 1.
-const NO_RANK: u32 = u32::MAX;
+/// A label's value and where its encoding lies in the arena.
+#[derive(Clone, Copy)]
+struct Piece {
+    rank: u32,
+    start: u32,
+    end: u32,
+}
+
+/// Stands for "none yet": ranks are below the number of rows, which is below 2^32 - 1.
+const NO_PIECE: Piece = Piece {
+    rank: u32::MAX,
+    start: 0,
+    end: 0,
+};
+
+/// Values of a label that a cursor keeps.
+const MEMO_LEN: usize = 128;
+/// Bytes of encoded labels that a cursor keeps, about.
+const ARENA_BYTES_MAX: usize = 64 << 10;
 
 impl<'a> LabelsCursor<'a> {
     pub(crate) fn new(
@@ -53,7 +78,11 @@ impl<'a> LabelsCursor<'a> {
             table,
             index,
             block: None,
-            texts: SmallVec::new(),
+            last: SmallVec::new(),
+            memo: Vec::new(),
+            arena: Vec::new(),
+            scratch: Vec::new(),
+            has_rows: false,
         }
     }
 
@@ -64,8 +93,8 @@ impl<'a> LabelsCursor<'a> {
             Some((at, block)) if at == number => block,
             _ => {
                 let block = self.table.block(self.file, number)?;
-                self.texts.clear();
-                self.texts.resize(block.columns.len(), (NO_RANK, ""));
+                self.last.clear();
+                self.last.resize(block.columns.len(), NO_PIECE);
                 block
             }
         };
@@ -76,24 +105,63 @@ impl<'a> LabelsCursor<'a> {
 
     fn row_labels(&mut self, block: &Block<'a>, row: u32) -> Result<Labels> {
         let in_block = row as usize % SERIES_BLOCK_ROWS;
-        let mut pairs: SmallVec<[(&str, &str); 16]> = SmallVec::new();
-        for ((label, ranks), last) in block.columns.iter().zip(&mut self.texts) {
+        if self.arena.len() > ARENA_BYTES_MAX {
+            self.arena.clear();
+            self.memo.clear();
+            self.last.fill(NO_PIECE);
+        }
+        self.scratch.clear();
+        for (column, (label, ranks)) in block.columns.iter().enumerate() {
             let Some(rank) = (ranks.get(in_block) as u32).checked_sub(1) else {
                 continue;
             };
-            if *label >= self.index.label_count() {
-                return Err(self.file.corrupt(
-                    self.table.section.offset,
-                    &format!("labels below {}", self.index.label_count()),
-                    &format!("{label} in row {row}"),
-                ));
+            let mut piece = self.last.get(column).copied().unwrap_or(NO_PIECE);
+            if piece.rank != rank {
+                piece = self.piece(*label, rank, row)?;
+                if let Some(last) = self.last.get_mut(column) {
+                    *last = piece;
+                }
             }
-            if last.0 != rank {
-                *last = (rank, self.index.value(self.file, *label, rank)?);
-            }
-            pairs.push((self.index.label_name(*label), last.1));
+            let bytes = self.arena.get(piece.start as usize..piece.end as usize);
+            self.scratch
+                .extend_from_slice(bytes.expect("bug: a piece outside the arena"));
         }
-        Ok(Labels::from_sorted(&pairs))
+        self.has_rows = true;
+        Ok(Labels::from_pushed(&self.scratch))
+    }
+
+    /// The encoded label of that value: looked up, or found among those of earlier rows.
+    fn piece(&mut self, label: u32, rank: u32, row: u32) -> Result<Piece> {
+        if label >= self.index.label_count() {
+            return Err(self.file.corrupt(
+                self.table.section.offset,
+                &format!("labels below {}", self.index.label_count()),
+                &format!("{label} in row {row}"),
+            ));
+        }
+        let (label_at, slot) = (label as usize, rank as usize % MEMO_LEN);
+        let kept = self.memo.get(label_at).and_then(|memo| memo.get(slot));
+        if let Some(piece) = kept.filter(|piece| piece.rank == rank) {
+            return Ok(*piece);
+        }
+        let value = self.index.value(self.file, label, rank)?;
+        let start = self.arena.len() as u32;
+        push_label(&mut self.arena, self.index.label_name(label), value);
+        let end = self.arena.len() as u32;
+        let piece = Piece { rank, start, end };
+        // Who asks for a single row has no use for it.
+        if !self.has_rows {
+            return Ok(piece);
+        }
+        if self.memo.len() <= label_at {
+            self.memo.resize(label_at + 1, Vec::new());
+        }
+        let memo = &mut self.memo[label_at];
+        if memo.len() <= slot {
+            memo.resize(slot + 1, NO_PIECE);
+        }
+        memo[slot] = piece;
+        Ok(piece)
     }
 }
 

@@ -66,7 +66,7 @@ fn read_all(bytes: Vec<u8>) -> Result<()> {
     for row in 0..reader.row_count().min(ROWS_MAX) {
         let _ = reader.labels(row);
         let _ = reader.exemplars(row, TimeRange::ALL);
-        let _ = reader.approximate_samples(row, TimeRange::ALL);
+        let _ = reader.approximate_samples(row, TimeRange::ALL, &mut cache);
         for chunk in reader
             .chunks(row, TimeRange::ALL)
             .unwrap_or_default()

@@ -15,6 +15,8 @@ mod ordered;
 mod scaled;
 mod stats;
 
+use std::ops::Range;
+
 pub use super::chunk_stream as stream;
 pub use stats::Stats;
 
@@ -110,8 +112,27 @@ fn recompress(values: &[f64], effort: EncodeEffort, start: usize, out: &mut Vec<
 /// # Errors
 /// [`CodecError`] if the block is damaged or of another kind; `out` is then as it was.
 pub fn decode(block: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), CodecError> {
+    decode_range(block, count, 0..count, out)
+}
+
+/// Appends the values `range` of the `count` values of `block` to `out`: the last of a long block cost
+/// a fraction of the whole, unless an entropy coder that knows no beginning but its own lies in the way.
+///
+/// # Errors
+/// [`CodecError`] if the block is damaged where it was read, or of another kind; `out` is then as it
+/// was.
+///
+/// # Panics
+/// When the range ends behind `count`.
+pub fn decode_range(
+    block: &[u8],
+    count: usize,
+    range: Range<usize>,
+    out: &mut Vec<f64>,
+) -> Result<(), CodecError> {
+    assert!(range.end <= count, "bug: values {range:?} of {count}");
     let start = out.len();
-    let decoded = decode_into(block, count, out);
+    let decoded = decode_into(block, count, range, out);
     if decoded.is_err() {
         out.truncate(start);
     }
@@ -128,13 +149,18 @@ pub fn constant(block: &[u8]) -> Option<f64> {
     }
 }
 
-fn decode_into(block: &[u8], count: usize, out: &mut Vec<f64>) -> Result<(), CodecError> {
+fn decode_into(
+    block: &[u8],
+    count: usize,
+    range: Range<usize>,
+    out: &mut Vec<f64>,
+) -> Result<(), CodecError> {
     let tag = Tag::of(block, CODEC)?;
     if tag == Tag::Zstd {
         let inner = block::unwrap_zstd(block, CODEC, block_size_max(count))?;
-        return decode_plain(Tag::of(&inner, CODEC)?, &inner, count, out);
+        return decode_plain(Tag::of(&inner, CODEC)?, &inner, count, range, out);
     }
-    decode_plain(tag, block, count, out)
+    decode_plain(tag, block, count, range, out)
 }
 
 /// No encoder writes a larger block: raw takes 8 bytes a value, and is the fallback.
@@ -146,6 +172,7 @@ fn decode_plain(
     tag: Tag,
     block: &[u8],
     count: usize,
+    range: Range<usize>,
     out: &mut Vec<f64>,
 ) -> Result<(), CodecError> {
     let mut reader = ByteReader::new(CODEC, block, 1);
@@ -153,23 +180,30 @@ fn decode_plain(
         Tag::FloatConstant => {
             let value = f64::from_bits(reader.u64_le()?);
             reader.finish()?;
-            out.resize(out.len() + count, value);
+            out.resize(out.len() + range.len(), value);
             Ok(())
         }
         Tag::FloatRaw => {
             let bytes = reader.take(count.saturating_mul(8))?;
             reader.finish()?;
             let (values, _) = bytes.as_chunks::<8>();
+            let wanted = values.get(range).unwrap_or(&[]);
             out.extend(
-                values
+                wanted
                     .iter()
                     .map(|bits| f64::from_bits(u64::from_le_bytes(*bits))),
             );
             Ok(())
         }
-        Tag::FloatScaled => scaled::decode(&mut reader, count, out),
-        Tag::FloatOrdered => ordered::decode(&mut reader, count, out),
-        Tag::FloatPco => pco_wrapper::decode(reader.rest(), CODEC, count, out),
+        Tag::FloatScaled => scaled::decode(&mut reader, count, range, out),
+        Tag::FloatOrdered => ordered::decode(&mut reader, count, range, out),
+        Tag::FloatPco => {
+            let start = out.len();
+            pco_wrapper::decode(reader.rest(), CODEC, count, out)?;
+            out.truncate(start + range.end);
+            out.drain(start..start + range.start);
+            Ok(())
+        }
         tag => Err(tag.unexpected(CODEC)),
     }
 }

@@ -4,6 +4,8 @@
 //! in units of the last place at hand: where values are small, so are the units. Values that were
 //! once `f32` have 29 zero bits at the end, which the integer stream takes out as a divisor.
 
+use std::ops::Range;
+
 use crate::codec::block::Tag;
 use crate::codec::choose::EncodeEffort;
 use crate::codec::reader::ByteReader;
@@ -30,13 +32,18 @@ pub(super) fn encode(values: &[f64], effort: EncodeEffort, out: &mut Vec<u8>) {
 pub(super) fn decode(
     reader: &mut ByteReader<'_>,
     count: usize,
+    range: Range<usize>,
     out: &mut Vec<f64>,
 ) -> Result<(), CodecError> {
-    out.reserve(count);
-    intstream::decode(reader, count, |block| {
+    out.reserve(range.len());
+    let is_whole = range.end == count;
+    intstream::decode_range(reader, count, range, |block| {
         out.extend(block.iter().map(|&ordered| from_ordered(ordered)));
     })?;
-    reader.finish()
+    match is_whole {
+        true => reader.finish(),
+        false => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@
 //! conversion is one addition and one subtraction per lane. The integers then go to the integer
 //! stream.
 
+use std::ops::Range;
+
 use crate::codec::block::Tag;
 use crate::codec::choose::EncodeEffort;
 use crate::codec::reader::ByteReader;
@@ -254,10 +256,11 @@ fn to_double(integer: i64) -> f64 {
     f64::from_bits((integer.wrapping_add(ROUNDER.to_bits() as i64)) as u64) - ROUNDER
 }
 
-/// Appends the `count` values of a payload.
+/// Appends the values `range` of the `count` values of a payload.
 pub(super) fn decode(
     reader: &mut ByteReader<'_>,
     count: usize,
+    range: Range<usize>,
     out: &mut Vec<f64>,
 ) -> Result<(), CodecError> {
     let scale = match reader.u8()? {
@@ -282,28 +285,34 @@ pub(super) fn decode(
         reader.take(8)?;
     }
     let start = out.len();
-    out.reserve(count);
+    out.reserve(range.len());
     match scale {
-        Scale::Decimal(0) => intstream::decode(reader, count, |block| {
+        Scale::Decimal(0) => intstream::decode_range(reader, count, range.clone(), |block| {
             out.extend(block.iter().map(|&integer| to_double(integer)));
         })?,
         Scale::Decimal(exponent) => {
             let power = POWERS_OF_TEN[usize::from(exponent)];
-            intstream::decode(reader, count, |block| {
+            intstream::decode_range(reader, count, range.clone(), |block| {
                 out.extend(block.iter().map(|&integer| to_double(integer) / power));
             })?;
         }
         Scale::Binary(exponent) => {
             let power = power_of_two(exponent);
-            intstream::decode(reader, count, |block| {
+            intstream::decode_range(reader, count, range.clone(), |block| {
                 out.extend(block.iter().map(|&integer| to_double(integer) * power));
             })?;
         }
     }
-    let mut at = start;
+    let mut at = 0;
     for _ in 0..exception_count {
         at += exceptions.varint_max(count, "exception outside the block")?;
-        out[at] = f64::from_bits(exceptions.u64_le()?);
+        let bits = exceptions.u64_le()?;
+        if range.contains(&at) {
+            out[start + at - range.start] = f64::from_bits(bits);
+        }
     }
-    reader.finish()
+    match range.end == count {
+        true => reader.finish(),
+        false => Ok(()),
+    }
 }

@@ -4,18 +4,23 @@
 //!
 //! 1. divisor: `v = base + divisor * k` (page multiples, milliseconds in nanoseconds);
 //! 2. order: the values, their differences, or the differences of those;
-//! 3. layout of the residuals: *packed* (blocks of 128, each with reference, width and patches) or
-//!    *split* (low bits packed, the byte above them entropy coded).
+//! 3. layout of the residuals: *packed* (blocks of 128, each with reference, width and patches),
+//!    *blocked* (low bits packed, the byte above them prefix coded or not there, each block readable by
+//!    itself) or *split* (the same with an entropy coder over all blocks; second differences only).
 //!
-//! Packed decodes fastest. Split comes within a few hundredths of a bit of the entropy of smooth
+//! Packed and blocked without codes decode fastest. With codes a stream comes within a few hundredths of a bit of the entropy of smooth
 //! distributions: the low bits of a residual are noise, so they are stored as they are, and only the
 //! top byte, cut so that its buckets are about a quarter of a standard deviation wide, is worth
 //! modelling. All arithmetic wraps, so that any `i64` may follow any other.
 //!
 //! The byte layout is in `docs/formats/codecs.md`, section "Integer stream".
 
+mod blocked;
 mod packed;
+mod prefix_code;
 mod split;
+
+use std::ops::Range;
 
 use super::CodecError;
 use super::bitpack::BLOCK_LEN;
@@ -27,7 +32,8 @@ use packed::BlockPlan;
 const ORDER_MASK: u8 = 0b0000_0011;
 const HAS_DIVISOR: u8 = 0b0000_0100;
 const LAYOUT_SPLIT: u8 = 0b0001_0000;
-const KNOWN_BITS: u8 = ORDER_MASK | HAS_DIVISOR | LAYOUT_SPLIT;
+const LAYOUT_BLOCKED: u8 = 0b0010_0000;
+const KNOWN_BITS: u8 = ORDER_MASK | HAS_DIVISOR | LAYOUT_SPLIT | LAYOUT_BLOCKED;
 
 /// Below this the frame and table of the entropy coder outweigh what they save.
 const SPLIT_COUNT_MIN: usize = 96;
@@ -140,13 +146,24 @@ fn encode_reduced(
     if effort == EncodeEffort::Flush || residuals.len() < SPLIT_COUNT_MIN {
         return;
     }
-    let packed_size = out.len() - body;
-    let mut split = Vec::with_capacity(packed_size);
-    split::encode(&residuals, &mut split);
     let count = values.len();
-    if choose::score(effort, split.len(), count, DecodeCost::SPLIT)
-        < choose::score(effort, packed_size, count, DecodeCost::PACKED)
-    {
+    let mut best = choose::score(effort, out.len() - body, count, DecodeCost::PACKED);
+    if order <= 1 && (blocked::COUNT_MIN..=blocked::COUNT_MAX).contains(&count) {
+        for (stream, cost) in blocked::candidates(values, order) {
+            let score = choose::score(effort, stream.len(), count, cost);
+            if score < best {
+                best = score;
+                out.truncate(start);
+                out.push(order as u8 | flags | LAYOUT_BLOCKED);
+                out.extend_from_slice(prefix);
+                out.extend_from_slice(&stream);
+            }
+        }
+        return;
+    }
+    let mut split = Vec::with_capacity(out.len() - body);
+    split::encode(&residuals, &mut split);
+    if choose::score(effort, split.len(), count, DecodeCost::SPLIT) < best {
         out.truncate(body);
         out[start] |= LAYOUT_SPLIT;
         out.extend_from_slice(&split);
@@ -200,17 +217,27 @@ fn choose_order(values: &[i64]) -> usize {
 
 /// Turns residuals back into values, one after the other.
 trait Integrate {
+    /// Whether values need nothing of the residuals before them: those are then not even unpacked.
+    const STANDS_ALONE: bool = false;
+
     fn next(&mut self, residual: i64) -> i64;
+
+    /// Goes past residuals whose values nobody wants.
+    fn skip(&mut self, residuals: &[i64]);
 }
 
 /// Order 0: residuals are values.
 struct Plain;
 
 impl Integrate for Plain {
+    const STANDS_ALONE: bool = true;
+
     #[inline(always)]
     fn next(&mut self, residual: i64) -> i64 {
         residual
     }
+
+    fn skip(&mut self, _: &[i64]) {}
 }
 
 /// Order 1: residuals are differences.
@@ -223,6 +250,13 @@ impl Integrate for Sums {
     fn next(&mut self, residual: i64) -> i64 {
         self.last = self.last.wrapping_add(residual);
         self.last
+    }
+
+    #[inline]
+    fn skip(&mut self, residuals: &[i64]) {
+        // A sum has no order, so it is made in all lanes at once.
+        let sum = residuals.iter().fold(0_i64, |sum, &r| sum.wrapping_add(r));
+        self.last = self.last.wrapping_add(sum);
     }
 }
 
@@ -239,20 +273,41 @@ impl Integrate for SumsOfSums {
         self.last = self.last.wrapping_add(self.change);
         self.last
     }
+
+    fn skip(&mut self, residuals: &[i64]) {
+        for &residual in residuals {
+            self.next(residual);
+        }
+    }
 }
+
+/// Most values that a [`Sink`] is handed at once: a block of residuals, and what it begins with.
+const SLICE_LEN_MAX: usize = BLOCK_LEN + 1;
 
 /// What takes the decoded values: called once per block, so that dispatch costs nothing.
 type Sink<'a> = dyn FnMut(&[i64]) + 'a;
 
-/// Decodes `count` values, handing them in order to `sink` in slices of at most [`BLOCK_LEN`].
+/// Decodes `count` values, handing them in order to `sink` in slices of at most [`SLICE_LEN_MAX`].
 ///
 /// The reader is left behind the stream.
 pub(super) fn decode(
     reader: &mut ByteReader<'_>,
     count: usize,
+    sink: impl FnMut(&[i64]),
+) -> Result<(), CodecError> {
+    decode_range(reader, count, 0..count, sink)
+}
+
+/// As [`decode`], of the values `range` only. What lies behind the last of them is not looked at; the
+/// reader is left somewhere in the stream unless the range reaches its end.
+pub(super) fn decode_range(
+    reader: &mut ByteReader<'_>,
+    count: usize,
+    range: Range<usize>,
     mut sink: impl FnMut(&[i64]),
 ) -> Result<(), CodecError> {
-    if count == 0 {
+    debug_assert!(range.end <= count, "bug: values {range:?} of {count}");
+    if range.is_empty() {
         return Ok(());
     }
     let head = reader.u8()?;
@@ -260,12 +315,12 @@ pub(super) fn decode(
         return Err(reader.corrupt("unknown integer stream"));
     }
     if head & HAS_DIVISOR == 0 {
-        return decode_ordered(reader, head, count, &mut sink);
+        return decode_ordered(reader, head, count, range, &mut sink);
     }
     let divisor = reader.varint_u64()?;
     let base = reader.varint_i64()?;
-    let mut scaled = [0_i64; BLOCK_LEN];
-    decode_ordered(reader, head, count, &mut |values| {
+    let mut scaled = [0_i64; SLICE_LEN_MAX];
+    decode_ordered(reader, head, count, range, &mut |values| {
         let scaled = &mut scaled[..values.len()];
         for (out, &value) in scaled.iter_mut().zip(values) {
             *out = base.wrapping_add(value.wrapping_mul(divisor as i64));
@@ -278,36 +333,108 @@ fn decode_ordered(
     reader: &mut ByteReader<'_>,
     head: u8,
     count: usize,
+    range: Range<usize>,
     sink: &mut Sink<'_>,
 ) -> Result<(), CodecError> {
-    let order = head & ORDER_MASK;
-    if order > 2 || usize::from(order) > count {
+    let order = usize::from(head & ORDER_MASK);
+    if order > 2 || order > count {
         return Err(reader.corrupt("order of the integer stream"));
     }
-    if order == 0 {
-        return decode_residuals(reader, head, count, Plain, sink);
+    if head & LAYOUT_BLOCKED != 0 {
+        if order > 1 || head & LAYOUT_SPLIT != 0 {
+            return Err(reader.corrupt("layout of the integer stream"));
+        }
+        return blocked::decode(reader, order, count, range, sink);
     }
-    let first = reader.varint_i64()?;
-    if order == 1 {
-        sink(&[first]);
-        return decode_residuals(reader, head, count - 1, Sums { last: first }, sink);
+    // The first values lie before the residuals.
+    let mut firsts = [0_i64; 2];
+    let mut change = 0_i64;
+    if order >= 1 {
+        firsts[0] = reader.varint_i64()?;
     }
-    let change = reader.varint_i64()?;
-    let last = first.wrapping_add(change);
-    sink(&[first, last]);
-    decode_residuals(reader, head, count - 2, SumsOfSums { last, change }, sink)
+    if order == 2 {
+        change = reader.varint_i64()?;
+        firsts[1] = firsts[0].wrapping_add(change);
+    }
+    let of_firsts = range.start.min(order)..range.end.min(order);
+    if !of_firsts.is_empty() {
+        sink(&firsts[of_firsts]);
+    }
+    let wanted = Wanted {
+        count: count - order,
+        range: range.start.saturating_sub(order)..range.end.saturating_sub(order),
+    };
+    let [first, second] = firsts;
+    match order {
+        0 => decode_residuals(reader, head, &wanted, Plain, sink),
+        1 => decode_residuals(reader, head, &wanted, Sums { last: first }, sink),
+        _ => {
+            let sums = SumsOfSums {
+                last: second,
+                change,
+            };
+            decode_residuals(reader, head, &wanted, sums, sink)
+        }
+    }
+}
+
+/// Which residuals' values are asked for, of how many.
+struct Wanted {
+    count: usize,
+    range: Range<usize>,
+}
+
+impl Wanted {
+    /// The part of a block of `len` residuals that begins at `start` that is asked for; empty for a
+    /// block before the range.
+    #[inline]
+    fn part(&self, start: usize, len: usize) -> Range<usize> {
+        let to = self.range.end.saturating_sub(start).min(len);
+        self.range.start.saturating_sub(start).min(to)..to
+    }
+
+    /// Where decoding may stop: at the end of all when that is asked for, so that a stream is always
+    /// used up.
+    #[inline]
+    fn end(&self) -> usize {
+        self.range.end
+    }
+}
+
+/// Makes values of a block's residuals, in place, and hands on the part that is asked for.
+#[inline(always)]
+fn hand_on(
+    residuals: &mut [i64],
+    part: Range<usize>,
+    integrate: &mut impl Integrate,
+    sink: &mut Sink<'_>,
+) {
+    if part.is_empty() {
+        integrate.skip(residuals);
+        return;
+    }
+    for residual in residuals.iter_mut() {
+        *residual = integrate.next(*residual);
+    }
+    sink(&residuals[part]);
+}
+
+/// [`Integrate::STANDS_ALONE`] of a value at hand.
+#[inline(always)]
+fn stands_alone<I: Integrate>(_: &I) -> bool {
+    I::STANDS_ALONE
 }
 
 fn decode_residuals(
     reader: &mut ByteReader<'_>,
     head: u8,
-    count: usize,
+    wanted: &Wanted,
     integrate: impl Integrate,
     sink: &mut Sink<'_>,
 ) -> Result<(), CodecError> {
     if head & LAYOUT_SPLIT == 0 {
-        packed::decode(reader, count, integrate, sink)
+        packed::decode(reader, wanted, integrate, sink)
     } else {
-        split::decode(reader, count, integrate, sink)
+        split::decode(reader, wanted, integrate, sink)
     }
 }

@@ -4,7 +4,7 @@
 //! high bits in a list behind the block ("patched" frame of reference: Zukowski and others,
 //! "Super-scalar RAM-CPU cache compression", 2006).
 
-use super::{Integrate, Sink};
+use super::{Integrate, Sink, Wanted, hand_on, stands_alone};
 use crate::codec::CodecError;
 use crate::codec::bitpack::{self, BLOCK_LEN};
 use crate::codec::reader::ByteReader;
@@ -12,8 +12,8 @@ use crate::codec::varint;
 
 /// How one block is packed: `value = reference + low bits + patch << width`.
 pub(super) struct BlockPlan {
-    reference: i64,
-    width: u32,
+    pub(super) reference: i64,
+    pub(super) width: u32,
     /// Bytes that it takes, its head aside.
     pub(super) size: usize,
 }
@@ -143,20 +143,21 @@ pub(super) fn encode(residuals: &[i64], out: &mut Vec<u8>) {
     }
 }
 
-/// Decodes `count` residuals and hands the values that `integrate` makes of them to `sink`.
+/// Decodes residuals and hands the values that `integrate` makes of those that are asked for to `sink`.
 pub(super) fn decode(
     reader: &mut ByteReader<'_>,
-    count: usize,
+    wanted: &Wanted,
     mut integrate: impl Integrate,
     sink: &mut Sink<'_>,
 ) -> Result<(), CodecError> {
     let mut values = [0_i64; BLOCK_LEN];
     let mut words = Words::new();
     let mut reference = 0_i64;
-    let mut left = count;
-    while left > 0 {
-        let len = left.min(BLOCK_LEN);
-        left -= len;
+    let mut start = 0;
+    while start < wanted.end() {
+        let len = (wanted.count - start).min(BLOCK_LEN);
+        let part = wanted.part(start, len);
+        start += len;
         let [width, patch_count] = reader.array::<2>()?;
         let width = u32::from(width);
         if width > 64 {
@@ -165,20 +166,22 @@ pub(super) fn decode(
         reference = reference.wrapping_add(reader.varint_i64()?);
         let packed = reader.take(size_of_packed(len, width))?;
         let values = &mut values[..len];
-        if patch_count == 0 {
+        if part.is_empty() && stands_alone(&integrate) {
+            skip_patches(reader, usize::from(patch_count))?;
+            continue;
+        }
+        if patch_count == 0 && !part.is_empty() {
             words.unpack(packed, width, values, |word| {
                 integrate.next(reference.wrapping_add(word as i64))
             });
-        } else {
-            words.unpack(packed, width, values, |word| {
-                reference.wrapping_add(word as i64)
-            });
-            patch(reader, usize::from(patch_count), width, values)?;
-            for value in values.iter_mut() {
-                *value = integrate.next(*value);
-            }
+            sink(&values[part]);
+            continue;
         }
-        sink(values);
+        words.unpack(packed, width, values, |word| {
+            reference.wrapping_add(word as i64)
+        });
+        patch(reader, usize::from(patch_count), width, values)?;
+        hand_on(values, part, &mut integrate, sink);
     }
     Ok(())
 }
@@ -195,6 +198,15 @@ fn patch(
             Some(value) if width < 64 => *value = value.wrapping_add((high << width) as i64),
             _ => return Err(reader.corrupt("patch outside its block")),
         }
+    }
+    Ok(())
+}
+
+/// Goes past the patches of a block that nobody wants.
+fn skip_patches(reader: &mut ByteReader<'_>, count: usize) -> Result<(), CodecError> {
+    reader.take(count)?;
+    for _ in 0..count {
+        reader.varint_u64()?;
     }
     Ok(())
 }

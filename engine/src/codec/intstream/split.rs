@@ -1,7 +1,8 @@
-//! The split layout: low bits packed as they are, the byte above them entropy coded.
+//! The split layout: low bits packed as they are, the byte above them entropy coded, all of them at
+//! once. Written for second differences only; the blocked layout took its place.
 
 use super::packed::{Words, size_of_packed};
-use super::{Integrate, Sink};
+use super::{Integrate, Sink, Wanted, hand_on, stands_alone};
 use crate::codec::bitpack::{self, BLOCK_LEN};
 use crate::codec::reader::ByteReader;
 use crate::codec::{CodecError, varint, zstd_context};
@@ -9,7 +10,7 @@ use crate::codec::{CodecError, varint, zstd_context};
 const CODEC: &str = "integers/split";
 
 /// Largest width of the packed low bits: the byte above must fit 64 bits.
-const LOW_BITS_MAX: u32 = 56;
+pub(super) const LOW_BITS_MAX: u32 = 56;
 
 /// Buckets kept free below the bulk of the values. Lower values are patches.
 const MARGIN: u64 = 16;
@@ -18,15 +19,15 @@ const MARGIN: u64 = 16;
 const STAND_IN: u8 = 28;
 
 /// Window of the split layout: `offset = residual - reference`, its top byte at `low_bits`.
-struct SplitPlan {
-    reference: i64,
-    low_bits: u32,
+pub(super) struct SplitPlan {
+    pub(super) reference: i64,
+    pub(super) low_bits: u32,
 }
 
 impl SplitPlan {
     /// Buckets of about a quarter of a standard deviation, the bulk near the window's low end: the
     /// entropy coder's table is as long as the highest byte.
-    fn new(residuals: &[i64]) -> SplitPlan {
+    pub(super) fn new(residuals: &[i64]) -> SplitPlan {
         const SAMPLES: usize = 256;
         let step = residuals.len().div_ceil(SAMPLES);
         let mut sample: Vec<i64> = residuals.iter().step_by(step).copied().collect();
@@ -99,13 +100,14 @@ pub(super) fn encode(residuals: &[i64], out: &mut Vec<u8>) {
     }
 }
 
-/// Decodes `count` residuals and hands the values that `integrate` makes of them to `sink`.
+/// Decodes residuals and hands the values that `integrate` makes of those that are asked for to `sink`.
 pub(super) fn decode(
     reader: &mut ByteReader<'_>,
-    count: usize,
+    wanted: &Wanted,
     mut integrate: impl Integrate,
     sink: &mut Sink<'_>,
 ) -> Result<(), CodecError> {
+    let count = wanted.count;
     let low_bits = u32::from(reader.u8()?);
     if low_bits > LOW_BITS_MAX {
         return Err(reader.corrupt("split above bit 56"));
@@ -126,14 +128,17 @@ pub(super) fn decode(
     let mut words = Words::new();
     let mut start = 0;
     for tops in tops.chunks(BLOCK_LEN) {
+        if start >= wanted.end() {
+            return Ok(());
+        }
         let end = start + tops.len();
+        let part = wanted.part(start, tops.len());
         let values = &mut values[..tops.len()];
         let packed = reader.take(size_of_packed(tops.len(), low_bits))?;
-        if patches.peek().is_none_or(|&(at, _)| at >= end) {
-            unpack(&mut words, packed, low_bits, tops, values, |offset| {
-                integrate.next(reference.wrapping_add(offset as i64))
-            });
-        } else {
+        let is_patched = patches.peek().is_some_and(|&(at, _)| at < end);
+        if part.is_empty() && stands_alone(&integrate) {
+            while patches.next_if(|&(at, _)| at < end).is_some() {}
+        } else if part.is_empty() || is_patched {
             unpack(&mut words, packed, low_bits, tops, values, |offset| {
                 reference.wrapping_add(offset as i64)
             });
@@ -142,18 +147,20 @@ pub(super) fn decode(
                 let change = high.wrapping_sub(u64::from(tops[at - start])) << low_bits;
                 values[at - start] = values[at - start].wrapping_add(change as i64);
             }
-            for value in values.iter_mut() {
-                *value = integrate.next(*value);
-            }
+            hand_on(values, part, &mut integrate, sink);
+        } else {
+            unpack(&mut words, packed, low_bits, tops, values, |offset| {
+                integrate.next(reference.wrapping_add(offset as i64))
+            });
+            sink(&values[part]);
         }
-        sink(values);
         start = end;
     }
     Ok(())
 }
 
 /// Position and high bits of what does not fit the window, in ascending order of position.
-fn read_patches(
+pub(super) fn read_patches(
     reader: &mut ByteReader<'_>,
     count: usize,
 ) -> Result<Vec<(usize, u64)>, CodecError> {
@@ -176,7 +183,7 @@ fn read_patches(
 
 /// Joins low bits and top bytes of one block and leaves in `out` what `finish` makes of them.
 #[inline(always)]
-fn unpack(
+pub(super) fn unpack(
     words: &mut Words,
     packed: &[u8],
     low_bits: u32,

@@ -15,7 +15,7 @@ use super::super::format::{
     CHUNK_BLOCK_ROWS, CHUNK_COUNT_MAX, CHUNK_FLAGS, CHUNK_SAMPLES_MAX, CHUNK_STATS, SectionKind,
     TIMESTAMP_ENTRY_SIZE,
 };
-use super::super::packed::{Packed, PackedArray, PackedArrayBuilder, put_packed};
+use super::super::packed::{Packed, PackedArray, PackedArrayBuilder, PackedShape, put_packed};
 use super::super::wire::{Cursor, put_u64};
 
 /// A timestamp column: the times of one or more chunks.
@@ -132,13 +132,17 @@ impl TimestampTable {
     pub(crate) fn get(&self, file: &SegmentFile, column: u32) -> Result<TimestampColumn> {
         let at = u64::from(column) * TIMESTAMP_ENTRY_SIZE as u64;
         let bytes = file.get_in(self.section, at, TIMESTAMP_ENTRY_SIZE)?;
-        let mut cursor = Cursor::new(file, bytes, self.section.offset + at);
+        let word = |at: usize| {
+            let word = bytes.get(at..).and_then(|b| b.first_chunk::<8>());
+            u64::from_le_bytes(*word.expect("bug: an entry of four words"))
+        };
+        let ends = word(24);
         let entry = TimestampColumn {
-            first: cursor.u64()? as i64,
-            last: cursor.u64()? as i64,
-            offset: cursor.u64()?,
-            length: cursor.u32()?,
-            count: cursor.u32()?,
+            first: word(0) as i64,
+            last: word(8) as i64,
+            offset: word(16),
+            length: ends as u32,
+            count: (ends >> 32) as u32,
         };
         let count = entry.count as usize;
         if count == 0 || count > CHUNK_SAMPLES_MAX || entry.first > entry.last {
@@ -195,6 +199,35 @@ pub(crate) struct RowChunks<'a> {
     end: usize,
 }
 
+/// A block of the directory whose heads were read: neighbouring rows share it.
+#[derive(Clone, Copy, Debug)]
+struct BlockShape {
+    number: u32,
+    /// Where it lies in the section.
+    start: u64,
+    length: usize,
+    base: u64,
+    stats_base: u64,
+    /// Chunks of all its rows.
+    count: usize,
+    row_ends: PackedShape,
+    columns: PackedShape,
+    ends: PackedShape,
+    flags: PackedShape,
+    stats_ends: Option<PackedShape>,
+}
+
+/// Segments whose last block a walk remembers.
+const WALK_SEGMENTS: usize = 8;
+
+/// Remembers the blocks that rows were read from last, so that a walk over rows reads each block's
+/// heads once. For one thread; for any number of segments in turn.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DirectoryWalk {
+    /// The file's uid and its block.
+    blocks: [Option<(u64, BlockShape)>; WALK_SEGMENTS],
+}
+
 impl ChunkDirectory {
     pub(crate) fn open(file: &SegmentFile, row_count: u32) -> Result<Self> {
         let ends = PackedArray::open(file, SectionKind::ChunkEnds)?;
@@ -221,47 +254,96 @@ impl ChunkDirectory {
 
     /// The chunks of `row`.
     pub(crate) fn row<'a>(&self, file: &'a SegmentFile, row: u32) -> Result<RowChunks<'a>> {
-        let block = row / CHUNK_BLOCK_ROWS as u32;
-        let in_block = row as usize % CHUNK_BLOCK_ROWS;
-        let (start, length) = self.ends.extent(file, u64::from(block))?;
+        let shape = self.shape(file, row / CHUNK_BLOCK_ROWS as u32)?;
+        self.row_of(file, &shape, row)
+    }
+
+    /// The chunks of `row`, which best lies near the row asked for before.
+    #[inline]
+    pub(crate) fn next_row<'a>(
+        &self,
+        file: &'a SegmentFile,
+        row: u32,
+        walk: &mut DirectoryWalk,
+    ) -> Result<RowChunks<'a>> {
+        let number = row / CHUNK_BLOCK_ROWS as u32;
+        let slot = &mut walk.blocks[file.uid() as usize % WALK_SEGMENTS];
+        let shape = match slot {
+            Some((uid, shape)) if *uid == file.uid() && shape.number == number => shape,
+            _ => {
+                let shape = self.shape(file, number)?;
+                &slot.insert((file.uid(), shape)).1
+            }
+        };
+        self.row_of(file, shape, row)
+    }
+
+    /// Reads the heads of a block.
+    fn shape(&self, file: &SegmentFile, number: u32) -> Result<BlockShape> {
+        let (start, length) = self.ends.extent(file, u64::from(number))?;
         let bytes = file.get_in(self.section, start, length)?;
         let mut cursor = Cursor::new(file, bytes, self.section.offset + start);
-        let rows = (self.row_count as usize).saturating_sub(block as usize * CHUNK_BLOCK_ROWS);
+        let rows = (self.row_count as usize).saturating_sub(number as usize * CHUNK_BLOCK_ROWS);
         let rows = rows.min(CHUNK_BLOCK_ROWS);
 
         let base = cursor.varint()?;
         let stats_base = cursor.varint()?;
         // Runs of zero width take no bytes, so the count needs a bound of its own.
         let count = cursor.varint_max(CHUNK_COUNT_MAX, "chunk count")? as usize;
-        let row_ends = Packed::read(&mut cursor, rows)?;
-        let columns = Packed::read(&mut cursor, count)?;
-        let ends = Packed::read(&mut cursor, count)?;
-        let flags = Packed::read(&mut cursor, count)?;
+        let mut run = |count: usize| PackedShape::read(&mut cursor, length, count);
+        let (row_ends, columns) = (run(rows)?, run(count)?);
+        let (ends, flags) = (run(count)?, run(count)?);
         let stats_ends = match cursor.remaining() {
             0 => None,
-            _ => Some(Packed::read(&mut cursor, count)?),
+            _ => Some(PackedShape::read(&mut cursor, length, count)?),
         };
         cursor.finish()?;
+        Ok(BlockShape {
+            number,
+            start,
+            length,
+            base,
+            stats_base,
+            count,
+            row_ends,
+            columns,
+            ends,
+            flags,
+            stats_ends,
+        })
+    }
+
+    #[inline]
+    fn row_of<'a>(
+        &self,
+        file: &'a SegmentFile,
+        shape: &BlockShape,
+        row: u32,
+    ) -> Result<RowChunks<'a>> {
+        let in_block = row as usize % CHUNK_BLOCK_ROWS;
+        let bytes = file.get_in(self.section, shape.start, shape.length)?;
+        let row_ends = shape.row_ends.over(bytes);
         let first = match in_block {
             0 => 0,
             _ => row_ends.get(in_block - 1) as usize,
         };
         let end = row_ends.get(in_block) as usize;
-        if first > end || end > count {
-            return Err(cursor.corrupt(
+        if first > end || end > shape.count {
+            return Err(file.corrupt(
+                self.section.offset + shape.start,
                 "chunks of rows in ascending order",
-                format!("{first} to {end} of {count} in row {row}"),
+                &format!("{first} to {end} of {} in row {row}", shape.count),
             ));
         }
         Ok(RowChunks {
             file,
             timestamps: self.timestamps,
-            base,
-            stats_base,
-            columns,
-            ends,
-            flags,
-            stats_ends,
+            base: shape.base,
+            stats_base: shape.stats_base,
+            columns: shape.columns.over(bytes),
+            ends: shape.ends.over(bytes),
+            flags: shape.flags.over(bytes),
+            stats_ends: shape.stats_ends.as_ref().map(|ends| ends.over(bytes)),
             first,
             end,
         })
@@ -289,8 +371,13 @@ impl RowChunks<'_> {
 
     /// Chunk `index` of the row.
     pub(crate) fn get(&self, index: usize) -> Result<ChunkRef> {
+        self.chunk(index, self.times(index)?)
+    }
+
+    /// Chunk `index` of the row, whose times are known.
+    #[inline]
+    fn chunk(&self, index: usize, times: TimestampColumn) -> Result<ChunkRef> {
         let at = self.first + index;
-        let times = self.times(index)?;
         let extent = |ends: &Packed<'_>, base: u64| {
             let start = if at == 0 { 0 } else { ends.get(at - 1) };
             let length = ends.get(at).checked_sub(start);
@@ -355,7 +442,7 @@ impl RowChunks<'_> {
                 break;
             }
             if times.first <= end && times.last >= start {
-                each(self.get(index)?)?;
+                each(self.chunk(index, times)?)?;
             }
             index += 1;
         }

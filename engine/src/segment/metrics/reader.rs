@@ -28,7 +28,7 @@ use super::super::series_table::{LabelsCursor, SeriesTable};
 use super::super::wire::Cursor;
 use super::annotations::{exemplar_rows, read_exemplars, read_metadata};
 use super::cache::{self, DecodeCache};
-use super::directory::{ChunkDirectory, ChunkRef};
+use super::directory::{ChunkDirectory, ChunkRef, DirectoryWalk};
 use super::stats::{self, ChunkStats};
 
 /// An open metrics segment. Shared by any number of readers.
@@ -139,8 +139,9 @@ impl MetricSegmentReader {
             return Ok(rows);
         }
         let mut kept = Vec::new();
+        let mut walk = DirectoryWalk::default();
         for row in rows {
-            if self.overlaps(row, range)? {
+            if self.overlaps(row, range, &mut walk)? {
                 kept.push(row);
             }
         }
@@ -179,8 +180,8 @@ impl MetricSegmentReader {
         self.selector().select(matchers)
     }
 
-    fn overlaps(&self, row: u32, range: TimeRange) -> Result<bool> {
-        let chunks = self.directory.row(&self.file, row)?;
+    fn overlaps(&self, row: u32, range: TimeRange, walk: &mut DirectoryWalk) -> Result<bool> {
+        let chunks = self.directory.next_row(&self.file, row, walk)?;
         let mut found = false;
         for index in 0..chunks.len() {
             if found {
@@ -341,13 +342,19 @@ impl MetricSegmentReader {
         Ok(chunks)
     }
 
-    /// About how many samples `row` has in `range`: the counts of the chunks that overlap it.
+    /// About how many samples `row` has in `range`: the counts of the chunks that overlap it. Rows are
+    /// best asked for in ascending order, with the same cache.
     ///
     /// # Errors
     /// Damage, or a row that does not exist.
-    pub fn approximate_samples(&self, row: u32, range: TimeRange) -> Result<u64> {
+    pub fn approximate_samples(
+        &self,
+        row: u32,
+        range: TimeRange,
+        cache: &mut DecodeCache,
+    ) -> Result<u64> {
         let mut count = 0;
-        let row = self.directory.row(&self.file, row)?;
+        let row = self.directory.next_row(&self.file, row, &mut cache.walk)?;
         row.overlapping(range.start.0, range.end.0, |chunk| {
             if !chunk.is_superseded() {
                 count += chunk.count() as u64;
@@ -368,7 +375,7 @@ impl MetricSegmentReader {
         cache: &mut DecodeCache,
         out: &mut SampleColumns,
     ) -> Result<()> {
-        let row = self.directory.row(&self.file, row)?;
+        let row = self.directory.next_row(&self.file, row, &mut cache.walk)?;
         row.overlapping(range.start.0, range.end.0, |chunk| {
             match chunk.is_superseded() {
                 true => Ok(()),
@@ -433,15 +440,9 @@ impl MetricSegmentReader {
         out: &mut SampleColumns,
     ) -> Result<()> {
         let table = self.directory.timestamps();
-        let times = cache.timestamps(&self.file, &table, chunk.column, &chunk.times)?;
-        let from = match times.first() {
-            Some(first) if *first < range.start.0 => times.partition_point(|t| *t < range.start.0),
-            _ => 0,
-        };
-        let to = match times.last() {
-            Some(last) if *last > range.end.0 => times.partition_point(|t| *t <= range.end.0),
-            _ => times.len(),
-        };
+        let (times, cut) =
+            cache.timestamps(&self.file, &table, chunk.column, &chunk.times, range)?;
+        let (from, to) = (cut.start, cut.end);
         if from >= to {
             return Ok(());
         }
@@ -490,14 +491,8 @@ impl MetricSegmentReader {
             out.resize(out.len() + wanted.len(), value);
             return Ok(());
         }
-        let before = out.len();
-        let count = chunk.count();
-        column::decode_floats(&self.file, parts.values_at, parts.values, count, out)?;
-        if wanted.len() < count {
-            out.copy_within(before + wanted.start..before + wanted.end, before);
-            out.truncate(before + wanted.len());
-        }
-        Ok(())
+        let (block, at) = (parts.values, parts.values_at);
+        column::decode_floats(&self.file, at, block, chunk.count(), wanted, out)
     }
 
     /// When each sample of a chunk arrived, nanoseconds; empty when each did at its own time.

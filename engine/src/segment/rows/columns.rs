@@ -346,7 +346,7 @@ impl Column {
             }
             ValueKind::Float => {
                 let mut values = Vec::new();
-                decode_floats(file, entry.offset, block, count, &mut values)?;
+                decode_floats(file, entry.offset, block, count, 0..count, &mut values)?;
                 Self::Floats(values)
             }
             ValueKind::Text | ValueKind::Bytes | ValueKind::Array | ValueKind::Map => Self::Bytes(
