@@ -42,6 +42,7 @@ impl World {
 
     fn end(&mut self, ending: Ending) -> Result<(), Failure> {
         let store = self.store.take();
+        self.was_cut |= ending != Ending::Close;
         match ending {
             Ending::Close => {
                 if let Some(store) = store {

@@ -45,6 +45,7 @@ fn store() -> (Memory, Contents, World) {
     let mut world = World::new(&Setting {
         sync: SyncMode::Always,
         retention_hours: None,
+        as_of_hours: 0,
         faults: false,
         log_bytes: (1 << 26, 2_000),
     });

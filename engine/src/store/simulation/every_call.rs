@@ -9,18 +9,20 @@ use crate::options::SyncMode;
 const SETTING: Setting = Setting {
     sync: SyncMode::Always,
     retention_hours: None,
+    as_of_hours: 0,
     faults: true,
     log_bytes: (2_500, 1_000),
 };
 
 /// A little of everything that writes.
-const SCRIPT: [Step; 12] = [
+const SCRIPT: [Step; 13] = [
     Step::Append { tenant: 0, seed: 3 },
     Step::ChangeState { tenant: 0, seed: 4 },
     Step::Flush,
     Step::Append { tenant: 0, seed: 5 },
     Step::Delete { tenant: 0, seed: 9 },
     Step::Append { tenant: 0, seed: 7 },
+    Step::Replace { tenant: 0, seed: 1 },
     Step::Flush,
     Step::Compact,
     Step::Append { tenant: 0, seed: 8 },

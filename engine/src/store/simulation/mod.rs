@@ -16,14 +16,17 @@
 //! |---|---|
 //! | `step.rs` | what can happen; how a seed becomes a list of it |
 //! | `model.rs` | the plain map, and what may be true of requests in doubt |
+//! | `versions.rs` | what a row shows now and showed earlier, by arrival and owner |
 //! | `rows.rs`, `observe.rs` | requests from seeds; what a store shows |
 //! | `world.rs` | store, file system and model, step by step |
-//! | `writes.rs`, `upkeep.rs`, `reads.rs`, `crashes.rs` | the steps, by concern |
+//! | `writes.rs`, `derived.rs`, `upkeep.rs`, `backups.rs`, `reads.rs`, `crashes.rs` | the steps, by concern |
 //! | `every_call.rs` | one scripted life in which each call fails once |
 //! | `damage.rs` | each byte of a store flipped, each file cut at each length |
 
+mod backups;
 mod crashes;
 mod damage;
+mod derived;
 mod every_call;
 mod model;
 mod observe;
@@ -32,6 +35,7 @@ mod reads;
 mod rows;
 mod step;
 mod upkeep;
+mod versions;
 mod world;
 mod writes;
 

@@ -9,9 +9,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::sync::Arc;
 
+use super::derived::Replacement;
 use super::rows::{self, Request};
 use super::step::TENANTS;
+use super::versions::{Version, Versions, received_at};
 use crate::index::Matcher;
 use crate::model::{Labels, Signal, TimeRange, TimestampNs};
 
@@ -32,7 +35,10 @@ pub(super) struct Document {
 /// All that one tenant has.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct TenantContents {
+    /// What is shown of metrics.
     pub(super) series: BTreeMap<Labels, BTreeMap<i64, Cell>>,
+    /// What that follows from. Not known of what a store showed.
+    pub(super) versions: Arc<Versions>,
     pub(super) exemplars: BTreeMap<Labels, BTreeSet<(i64, u64)>>,
     /// Newest metadata by metric.
     pub(super) metadata: BTreeMap<String, u64>,
@@ -55,7 +61,14 @@ pub(super) struct Contents {
 /// A change of rows or documents.
 #[derive(Clone, Debug)]
 pub(super) enum Op {
-    Append(Request),
+    /// A request, and its arrival in a store that keeps what was overwritten.
+    Append(Request, Option<i64>),
+    /// Rows of a computation.
+    Replace {
+        tenant: usize,
+        replacement: Replacement,
+        arrival: i64,
+    },
     Delete {
         tenant: usize,
         signal: Signal,
@@ -73,7 +86,12 @@ pub(super) enum Op {
 impl Contents {
     pub(super) fn apply(&mut self, op: &Op) {
         match op {
-            Op::Append(request) => self.tenants[request.tenant].append(request),
+            Op::Append(request, arrival) => self.tenants[request.tenant].append(request, *arrival),
+            Op::Replace {
+                tenant,
+                replacement,
+                arrival,
+            } => self.tenants[*tenant].replace(replacement, *arrival),
             Op::Delete {
                 tenant,
                 signal,
@@ -130,23 +148,24 @@ fn first_difference<K: Ord + Debug, V: PartialEq + Debug>(
 }
 
 impl TenantContents {
-    fn append(&mut self, request: &Request) {
-        for sample in &request.samples {
-            let cells = self.series.entry(sample.labels.clone()).or_default();
-            let cell = Cell::Float {
-                bits: sample.bits,
-                start: sample.start,
-            };
-            cells.insert(sample.time, cell);
-        }
+    fn append(&mut self, request: &Request, arrival: Option<i64>) {
+        let floats = request.samples.iter().map(|row| {
+            let (bits, start) = (row.bits, row.start);
+            (row, Cell::Float { bits, start })
+        });
         // Histograms arrive after all float samples of their request.
-        for histogram in &request.histograms {
-            let cells = self.series.entry(histogram.labels.clone()).or_default();
-            let cell = Cell::Histogram {
-                id: histogram.bits,
-                start: histogram.start,
+        let histograms = request.histograms.iter().map(|row| {
+            let (id, start) = (row.bits, row.start);
+            (row, Cell::Histogram { id, start })
+        });
+        for (row, cell) in floats.chain(histograms) {
+            let version = Version {
+                owner: None,
+                arrival: received_at(arrival, row.time),
+                cell: Some(cell),
             };
-            cells.insert(histogram.time, cell);
+            Arc::make_mut(&mut self.versions).write(&row.labels, row.time, version);
+            self.show(&row.labels, row.time);
         }
         for exemplar in &request.exemplars {
             let known = self.exemplars.entry(exemplar.labels.clone()).or_default();
@@ -166,7 +185,53 @@ impl TenantContents {
         }
     }
 
+    fn replace(&mut self, replacement: &Replacement, arrival: i64) {
+        let Replacement {
+            matchers, range, ..
+        } = replacement;
+        let owner = Some(replacement.derivation);
+        let versions = Arc::make_mut(&mut self.versions);
+        let mut touched = versions.remove(owner, arrival, matchers, *range);
+        for (labels, cells) in &replacement.rows {
+            for (time, cell) in cells {
+                let version = Version {
+                    owner,
+                    arrival,
+                    cell: Some(*cell),
+                };
+                versions.write(labels, *time, version);
+                touched.push((labels.clone(), *time));
+            }
+        }
+        for (labels, time) in &touched {
+            self.show(labels, *time);
+        }
+        // As after a deletion: segments without series are dropped.
+        self.metadata_may_be_gone = true;
+    }
+
+    /// Shows a row as its versions have it now.
+    fn show(&mut self, labels: &Labels, time: i64) {
+        if let Some(cell) = self.versions.now(labels, time) {
+            let cells = self.series.entry(labels.clone()).or_default();
+            cells.insert(time, cell);
+        } else if let Some(cells) = self.series.get_mut(labels) {
+            cells.remove(&time);
+            if cells.is_empty() {
+                self.series.remove(labels);
+            }
+        }
+    }
+
     fn delete(&mut self, signal: Signal, matchers: &[Matcher], range: TimeRange) {
+        if signal == Signal::Metrics {
+            Arc::make_mut(&mut self.versions).erase(matchers, range);
+        }
+        self.hide(signal, matchers, range);
+    }
+
+    /// Takes away what is shown.
+    fn hide(&mut self, signal: Signal, matchers: &[Matcher], range: TimeRange) {
         let matches = |labels: &Labels| matchers.iter().all(|m| m.matches_labels(labels));
         let inside = |time: i64| range.contains(TimestampNs(time));
         match signal {
@@ -199,9 +264,9 @@ impl TenantContents {
     fn since(&self, floor: i64) -> Self {
         let mut all = self.clone();
         if floor > i64::MIN {
-            all.delete(Signal::Metrics, &[], TimeRange::new(i64::MIN, floor - 1));
-            all.delete(Signal::Logs, &[], TimeRange::new(i64::MIN, floor - 1));
-            all.delete(Signal::Spans, &[], TimeRange::new(i64::MIN, floor - 1));
+            all.hide(Signal::Metrics, &[], TimeRange::new(i64::MIN, floor - 1));
+            all.hide(Signal::Logs, &[], TimeRange::new(i64::MIN, floor - 1));
+            all.hide(Signal::Spans, &[], TimeRange::new(i64::MIN, floor - 1));
         }
         all
     }

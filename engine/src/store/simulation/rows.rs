@@ -68,7 +68,7 @@ pub(super) fn metric(number: u64) -> String {
 }
 
 /// A time around now: mostly now, often late, sometimes days late or ahead.
-fn time(random: &mut Random, now: i64) -> i64 {
+pub(super) fn time(random: &mut Random, now: i64) -> i64 {
     let back = match random.below(20) {
         0..10 => random.below(6) as i64 * 10 * SECOND_NS,
         10..16 => random.below(60) as i64 * 60 * SECOND_NS,
@@ -80,7 +80,7 @@ fn time(random: &mut Random, now: i64) -> i64 {
     now - back
 }
 
-fn value(random: &mut Random) -> u64 {
+pub(super) fn value(random: &mut Random) -> u64 {
     let ugly = [
         STALE_NAN_BITS,
         0x7ff8_0000_dead_beef,

@@ -24,6 +24,8 @@ pub(super) enum Step {
     Burst { seed: u64, flush: bool },
     /// A session that is open while the head is sealed.
     AppendAcrossFlush { tenant: usize, seed: u64 },
+    /// Replaces a range of what a computation wrote.
+    Replace { tenant: usize, seed: u64 },
     /// Deletes rows of one signal by matchers and range.
     Delete { tenant: usize, seed: u64 },
     /// Writes or removes a state document, sometimes with a wrong version.
@@ -42,6 +44,10 @@ pub(super) enum Step {
     Check,
     /// A scan that is read after the store was changed under it.
     PinnedScan { tenant: usize, seed: u64 },
+    /// Reads metrics as they were known earlier.
+    AsOf { seed: u64 },
+    /// Makes or renews a backup and looks at a store restored from it.
+    Backup { seed: u64 },
     /// Opens a reader beside the writer, or lets the one that is there take notice of what is new.
     Reader,
     /// Calls fail from now on.
@@ -87,6 +93,8 @@ pub(super) struct Setting {
     pub(super) sync: SyncMode,
     /// Retention in hours; `None` keeps all.
     pub(super) retention_hours: Option<u32>,
+    /// How long overwritten rows stay, in hours; 0 keeps none.
+    pub(super) as_of_hours: u32,
     /// Whether calls may fail.
     pub(super) faults: bool,
     /// Bytes of a log file, and bytes that are allocated ahead.
@@ -105,6 +113,7 @@ impl Setting {
                 SyncMode::Always
             },
             retention_hours: random.once_in(4).then_some(60),
+            as_of_hours: *random.pick(&[0, 0, 2, 30]),
             faults: !relaxed && random.below(3) > 0,
             log_bytes: *random.pick(&[(3_000, 1_000), (20_000, 6_000), (1 << 26, 30_000)]),
         }
@@ -126,7 +135,7 @@ pub(super) fn steps_of(seed: u64, setting: &Setting) -> Vec<Step> {
 fn random_step(random: &mut Random, setting: &Setting) -> Step {
     let tenant = random.below(TENANTS) as usize;
     let seed = random.next() >> 32;
-    match random.below(100) {
+    match random.below(110) {
         0..30 => Step::Append { tenant, seed },
         30..32 => Step::Abandon { tenant, seed },
         32..35 => Step::Retry,
@@ -152,6 +161,9 @@ fn random_step(random: &mut Random, setting: &Setting) -> Step {
             spare_bytes: random.below(40_000) as u32,
         },
         91..93 if setting.faults => Step::Heal,
+        100..104 => Step::Replace { tenant, seed },
+        104..107 => Step::AsOf { seed },
+        107..109 => Step::Backup { seed },
         _ => Step::Reopen {
             ending: match random.below(5) {
                 0 => Ending::Close,

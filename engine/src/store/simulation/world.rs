@@ -39,6 +39,12 @@ pub(super) struct World {
     pub(super) reader: Option<Store>,
     pub(super) contexts: Vec<RequestContext>,
     clock: Arc<AtomicI64>,
+    /// All times that the clock has shown.
+    pub(super) stops: Vec<i64>,
+    /// Where backups go.
+    pub(super) backups: Memory,
+    /// The store ended otherwise than by being closed since the last backup.
+    pub(super) was_cut: bool,
     pub(super) options: StoreOptions,
     log_bytes: (u64, u64),
     pub(super) model: Model,
@@ -64,6 +70,7 @@ impl World {
             retention: setting
                 .retention_hours
                 .map(|hours| Duration::from_secs(3600 * u64::from(hours))),
+            as_of_retention: Duration::from_secs(3600 * u64::from(setting.as_of_hours)),
             clock: Clock::new({
                 let clock = Arc::clone(&clock);
                 move || TimestampNs(clock.load(Ordering::Relaxed))
@@ -84,6 +91,9 @@ impl World {
             reader: None,
             contexts: contexts.into(),
             clock,
+            stops: vec![START_NS],
+            backups: Memory::new(),
+            was_cut: false,
             model: Model::new(setting.sync == crate::options::SyncMode::Off),
             options,
             log_bytes: setting.log_bytes,
@@ -108,11 +118,13 @@ impl World {
             Step::Retry => self.retry(),
             Step::Burst { seed, flush } => self.burst(seed, flush),
             Step::AppendAcrossFlush { tenant, seed } => self.append_across_flush(tenant, seed),
+            Step::Replace { tenant, seed } => self.replace(tenant, seed),
             Step::Delete { tenant, seed } => self.delete(tenant, seed),
             Step::ChangeState { tenant, seed } => self.change_state(tenant, seed),
             Step::Advance { seconds } => {
                 let by = i64::from(seconds) * super::rows::SECOND_NS;
                 self.clock.fetch_add(by, Ordering::Relaxed);
+                self.stops.push(self.now());
                 Ok(())
             }
             Step::Flush => self.flush(),
@@ -121,6 +133,8 @@ impl World {
             Step::Scan { seed } => self.scan(seed),
             Step::Check => self.check(),
             Step::PinnedScan { tenant, seed } => self.pinned_scan(tenant, seed),
+            Step::AsOf { seed } => self.as_of(seed),
+            Step::Backup { seed } => self.back_up(seed),
             Step::Reader => self.read_beside(),
             Step::Fault(armed) => {
                 self.arm(armed);
@@ -168,6 +182,11 @@ impl World {
 
     pub(super) fn now(&self) -> i64 {
         self.clock.load(Ordering::Relaxed)
+    }
+
+    /// When rows arrive that are sent now, if the store keeps what is overwritten.
+    pub(super) fn arrival(&self) -> Option<i64> {
+        (!self.options.as_of_retention.is_zero()).then(|| self.now())
     }
 
     fn fired(&self) -> u64 {

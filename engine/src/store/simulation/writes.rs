@@ -59,7 +59,8 @@ impl World {
     pub(super) fn send(&mut self, request: Request) -> Result<(), Failure> {
         let result = self.try_send(&request);
         self.last_request = Some(request.clone());
-        self.settled(Op::Append(request), result).map(|_| ())
+        let op = Op::Append(request, self.arrival());
+        self.settled(op, result).map(|_| ())
     }
 
     fn try_send(&self, request: &Request) -> Result<Committed> {
@@ -109,7 +110,8 @@ impl World {
             .map(|answer| answer.and_then(|receiver| receiver.recv().expect("an answer")))
             .collect();
         for (request, answer) in requests.into_iter().zip(answers) {
-            self.settled(Op::Append(request), answer)?;
+            let op = Op::Append(request, self.arrival());
+            self.settled(op, answer)?;
         }
         if self.upkeep(flushed)? && flush {
             self.model.durable();
@@ -131,7 +133,8 @@ impl World {
         if self.upkeep(flushed)? {
             self.model.durable();
         }
-        self.settled(Op::Append(request), result).map(|_| ())
+        let op = Op::Append(request, self.arrival());
+        self.settled(op, result).map(|_| ())
     }
 
     pub(super) fn delete(&mut self, tenant: usize, seed: u64) -> Result<(), Failure> {
