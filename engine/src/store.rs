@@ -9,6 +9,7 @@ mod commit;
 mod engine;
 pub(crate) mod inner;
 mod maintain;
+mod merge_counts;
 mod open;
 mod read_only;
 pub(crate) mod row_kind;

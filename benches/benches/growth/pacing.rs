@@ -1,7 +1,7 @@
 //! How long an append waits while the store seals and merges beside it.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use chronolith_engine::{Store, StoreOptions, SyncMode};
@@ -44,26 +44,56 @@ fn options(background: bool, sync: SyncMode, seal_samples: u64) -> StoreOptions 
     }
 }
 
-/// Two writers as fast as they can, each request timed; `during` tells requests apart that met a
-/// generation on its way to a segment.
-fn load(
-    store: &Store,
-    fleet: &mut Fleet,
-    duration: Duration,
-) -> Outcome<(Latencies, Latencies, u64)> {
-    let (quiet, busy) = (
-        Mutex::new(Latencies::default()),
-        Mutex::new(Latencies::default()),
-    );
-    let is_sealing = AtomicBool::new(false);
+/// What goes on beside the writers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Beside {
+    Nothing,
+    /// The background thread, as in a server.
+    Background,
+    /// The same, and somebody who brings the store to its final form over and over: all that can be
+    /// merged is merged all the time.
+    Compaction,
+}
+
+/// Requests by what they met.
+#[derive(Default)]
+struct Met {
+    nothing: Latencies,
+    /// A generation on its way to a segment, and no merge.
+    seal: Latencies,
+    merge: Latencies,
+}
+
+const NOTHING: u8 = 0;
+const SEAL: u8 = 1;
+const MERGE: u8 = 2;
+
+/// Two writers as fast as they can, each request timed.
+fn load(store: &Store, fleet: &mut Fleet, duration: Duration, beside: Beside) -> Outcome<Met> {
+    let met = Mutex::new(Met::default());
+    let going_on = AtomicU8::new(NOTHING);
     let is_over = AtomicBool::new(false);
     let begin = Instant::now();
     std::thread::scope(|scope| -> Outcome {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                is_sealing.store(store.stats().frozen_heads > 0, Ordering::Relaxed);
+                let stats = store.stats();
+                let what = match (stats.merges_under_way, stats.frozen_heads) {
+                    (0, 0) => NOTHING,
+                    (0, _) => SEAL,
+                    _ => MERGE,
+                };
+                going_on.store(what, Ordering::Relaxed);
                 std::thread::sleep(Duration::from_millis(1));
             }
+        });
+        let compactor = (beside == Beside::Compaction).then(|| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    store.compact().map_err(|e| e.to_string())?;
+                }
+                Ok::<(), String>(())
+            })
         });
         let sent = (|| -> Outcome {
             while begin.elapsed() < duration {
@@ -72,14 +102,18 @@ fn load(
                 let writer = |from: usize| -> Result<(), String> {
                     for first in fleet.requests().skip(from).step_by(2) {
                         let at = Instant::now();
-                        let met_before = is_sealing.load(Ordering::Relaxed);
+                        let before = going_on.load(Ordering::Relaxed);
                         fleet
                             .send_request(store, first)
                             .map_err(|e| e.to_string())?;
                         let took = at.elapsed().as_secs_f64() * 1e3;
-                        let met = met_before || is_sealing.load(Ordering::Relaxed);
-                        let kind = if met { &busy } else { &quiet };
-                        kind.lock().map_err(|e| e.to_string())?.0.push(took);
+                        let mut met = met.lock().map_err(|e| e.to_string())?;
+                        let kind = match before.max(going_on.load(Ordering::Relaxed)) {
+                            NOTHING => &mut met.nothing,
+                            SEAL => &mut met.seal,
+                            _ => &mut met.merge,
+                        };
+                        kind.0.push(took);
                     }
                     Ok(())
                 };
@@ -92,40 +126,56 @@ fn load(
             Ok(())
         })();
         is_over.store(true, Ordering::Relaxed);
+        if let Some(compactor) = compactor {
+            compactor
+                .join()
+                .map_err(|_| "the compactor panicked".to_owned())??;
+        }
         sent
     })?;
-    let segments = store.stats().segments;
-    let take = |all: Mutex<Latencies>| all.into_inner().map_err(|e| e.to_string());
-    Ok((take(quiet)?, take(busy)?, segments))
+    Ok(met.into_inner().map_err(|e| e.to_string())?)
 }
 
-/// The same load without and with background work.
+/// The same load without background work, with it, and with merges all the time.
 pub(crate) fn run(series: usize) -> Outcome {
     let seconds = number("GROWTH_PACING_SECONDS", 30, 1) as u64;
     let duration = Duration::from_secs(seconds);
     // Often enough that every run sees several seals, of whole scrapes.
     let seal_samples = (series as u64 * 3).max(1_000_000);
     for (mode, sync) in [("sync", SyncMode::Always), ("nosync", SyncMode::Off)] {
-        for background in [false, true] {
+        for (beside, name) in [
+            (Beside::Nothing, "alone"),
+            (Beside::Background, "background"),
+            (Beside::Compaction, "compacting"),
+        ] {
             let mut fleet = Fleet::new(series)?;
             let x = fleet.series() as f64;
             let dir = store_dir()?;
+            let background = beside != Beside::Nothing;
             let store = Store::open(dir.path(), options(background, sync, seal_samples))?;
             // Definitions are not what is measured.
             fleet.send(&store)?;
-            let (mut quiet, mut busy, segments) = load(&store, &mut fleet, duration)?;
+            let mut met = load(&store, &mut fleet, duration, beside)?;
+            let stats = store.stats();
             println!(
-                "{mode}, background {}: {segments} segments at the end",
-                if background { "on" } else { "off" }
+                "{mode}, {name}: {} segments at the end, {} merges",
+                stats.segments, stats.merges
             );
-            if let Some(wal) = &store.stats().wal {
+            if let Some(wal) = &stats.wal {
                 println!("  sync p50 {:?}, p99 {:?}", wal.sync.p50, wal.sync.p99);
             }
-            if background {
-                busy.print(&format!("{mode}_sealing"), x);
-                quiet.print(&format!("{mode}_between"), x);
-            } else {
-                quiet.print(&format!("{mode}_alone"), x);
+            let names = match beside {
+                Beside::Nothing => ["alone", "", ""],
+                Beside::Background => ["between", "sealing", "merging"],
+                Beside::Compaction => ["", "compacting_sealing", "compacting_merging"],
+            };
+            for (latencies, name) in [&mut met.nothing, &mut met.seal, &mut met.merge]
+                .into_iter()
+                .zip(names)
+            {
+                if !latencies.0.is_empty() && !name.is_empty() {
+                    latencies.print(&format!("{mode}_{name}"), x);
+                }
             }
             store.close()?;
         }

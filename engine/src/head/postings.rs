@@ -6,6 +6,7 @@
 //! few inline integers and becomes a roaring bitmap when it grows.
 
 use std::hash::BuildHasher;
+use std::sync::OnceLock;
 
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use roaring::RoaringBitmap;
@@ -93,6 +94,27 @@ struct Pair {
 struct Name {
     text: Box<str>,
     pairs: HashTable<PairId>,
+    /// The pairs in the order of their values, made when somebody asks for those with a prefix.
+    sorted: OnceLock<Vec<PairId>>,
+    /// Pairs that came after that.
+    unsorted: Vec<PairId>,
+}
+
+impl Name {
+    fn came(&mut self, pair: PairId) {
+        let Some(sorted) = self.sorted.get() else {
+            return;
+        };
+        self.unsorted.push(pair);
+        if self.unsorted.len() > sorted.len() / 8 {
+            self.forget_order();
+        }
+    }
+
+    fn forget_order(&mut self) {
+        self.sorted.take();
+        self.unsorted = Vec::new();
+    }
 }
 
 /// The index over the series of one tenant.
@@ -112,6 +134,8 @@ pub(crate) struct PostingIndex {
 const PAIR_BYTES: usize = size_of::<Pair>() + 8 + 16;
 /// What a slot in a list costs, on average.
 const POSTING_BYTES: usize = 2;
+/// Names with fewer pairs are looked through.
+const SORTED_MIN: usize = 64;
 /// Pairs whose lists [`PostingIndex::shrink`] looks at in one go.
 const SHRINK_PAIRS: usize = 512;
 
@@ -161,6 +185,7 @@ impl PostingIndex {
         };
         let hash_of = |pair: &PairId| hasher.hash_one(&*pairs[*pair as usize].value);
         known.insert_unique(hash, number, hash_of);
+        names[name as usize].came(number);
         self.bytes += PAIR_BYTES + value.len();
         number
     }
@@ -171,7 +196,7 @@ impl PostingIndex {
         }
         let new = Name {
             text: name.into(),
-            pairs: HashTable::new(),
+            ..Name::default()
         };
         let number = match self.free_names.pop() {
             Some(number) => {
@@ -207,6 +232,7 @@ impl PostingIndex {
         if let Ok(found) = name.pairs.find_entry(hash, |other| *other == pair) {
             found.remove();
         }
+        name.forget_order();
         self.free_pairs.push(pair);
         self.bytes = self.bytes.saturating_sub(PAIR_BYTES + value.len());
         if self.names[gone.name as usize].pairs.is_empty() {
@@ -255,6 +281,29 @@ impl PostingIndex {
         let pairs = number.map(|number| &self.names[*number as usize].pairs);
         let numbers = pairs.into_iter().flatten();
         numbers.map(|pair| &self.pairs[*pair as usize])
+    }
+
+    /// Pairs of a name whose values start with `prefix`, which is not empty; and some others.
+    fn pairs_with_prefix(&self, name: &str, prefix: &str) -> impl Iterator<Item = &Pair> {
+        let at = |pair: &PairId| &self.pairs[*pair as usize];
+        let name = self.name_numbers.get(name);
+        let name = name.map(|number| &self.names[*number as usize]);
+        let few = name.filter(|name| name.pairs.len() < SORTED_MIN || prefix.is_empty());
+        let many = name.filter(|_| few.is_none());
+        let sorted = many.map_or(&[][..], |name| {
+            let all = name.sorted.get_or_init(|| {
+                let mut all: Vec<PairId> = name.pairs.iter().copied().collect();
+                all.sort_unstable_by(|a, b| at(a).value.cmp(&at(b).value));
+                all
+            });
+            let first = all.partition_point(|pair| *at(pair).value < *prefix);
+            let with_prefix = |pair: &PairId| at(pair).value.starts_with(prefix);
+            let count = all[first..].partition_point(with_prefix);
+            &all[first..first + count]
+        });
+        let unsorted = many.map_or(&[][..], |name| &name.unsorted);
+        let unordered = few.into_iter().flat_map(|name| &name.pairs);
+        sorted.iter().chain(unsorted).chain(unordered).map(at)
     }
 
     fn find(&self, name: &str, value: &str) -> Option<&PostingList> {
@@ -313,10 +362,15 @@ impl PostingIndex {
         let mut result = result.unwrap_or_else(|| self.all.clone());
         for matcher in excluding {
             let mut failing = RoaringBitmap::new();
+            if matcher.passes_all() {
+                continue;
+            }
             if matcher.op() == MatchOp::NotEqual {
                 if let Some(list) = self.find(matcher.name(), matcher.value()) {
                     list.add_to(&mut failing);
                 }
+            } else if matcher.op() == MatchOp::NotRegex {
+                self.add_hits(matcher, &mut failing);
             } else {
                 for pair in self.pairs_of_name(matcher.name()) {
                     if !matcher.matches(&pair.value) {
@@ -340,13 +394,33 @@ impl PostingIndex {
             }
             return found;
         }
-        let prefix = matcher.literal_prefix();
+        if matcher.op() == MatchOp::Regex {
+            self.add_hits(matcher, &mut found);
+            return found;
+        }
         for pair in self.pairs_of_name(matcher.name()) {
-            if pair.value.starts_with(prefix) && matcher.matches(&pair.value) {
+            if matcher.matches(&pair.value) {
                 pair.slots.add_to(&mut found);
             }
         }
         found
+    }
+
+    /// Adds the series whose value the pattern of `=~` or `!~` matches.
+    fn add_hits(&self, matcher: &Matcher, to: &mut RoaringBitmap) {
+        if let Some(literals) = matcher.pattern_literals() {
+            for literal in literals {
+                if let Some(list) = self.find(matcher.name(), literal) {
+                    list.add_to(to);
+                }
+            }
+            return;
+        }
+        for pair in self.pairs_with_prefix(matcher.name(), matcher.pattern_prefix()) {
+            if matcher.pattern_matches(&pair.value) {
+                pair.slots.add_to(to);
+            }
+        }
     }
 }
 
@@ -390,6 +464,11 @@ mod tests {
             vec![matcher("even", MatchOp::NotEqual, "yes")],
             vec![matcher("i", MatchOp::NotRegex, "1.*|5|6")],
             vec![matcher("i", MatchOp::Regex, "5|6|8|")],
+            vec![matcher("i", MatchOp::NotRegex, "1.+")],
+            vec![matcher("i", MatchOp::NotRegex, "|1.+")],
+            vec![matcher("i", MatchOp::Regex, "1.*[02]")],
+            vec![matcher("i", MatchOp::Regex, "19.*|1")],
+            vec![matcher("i", MatchOp::Regex, ".*")],
             vec![matcher("nothing", MatchOp::Regex, ".+")],
             vec![matcher("nothing", MatchOp::Regex, ".*")],
         ];
@@ -404,6 +483,41 @@ mod tests {
                 .collect();
             let found: Vec<u32> = index.select(&matchers).iter().collect();
             assert_eq!(found, expected, "{matchers:?}");
+        }
+    }
+
+    #[test]
+    fn values_in_order_stay_true_while_series_come_and_go() {
+        let mut index = PostingIndex::default();
+        let value = |slot: u32| format!("v{}", slot * 7919 % 1000);
+        let set = |slot: u32| Labels::from_pairs([("n", value(slot))]).unwrap();
+        let mut pairs: Vec<Option<PairIds>> = Vec::new();
+        for slot in 0..600_u32 {
+            pairs.push(Some(index.insert(slot, &set(slot))));
+            if slot % 50 == 49
+                && let Some(gone) = pairs[slot as usize / 2].take()
+            {
+                index.remove(slot / 2, &gone);
+            }
+            if slot % 3 > 0 {
+                continue;
+            }
+            for (op, pattern) in [
+                (MatchOp::Regex, "v1.+"),
+                (MatchOp::Regex, "v99.*"),
+                (MatchOp::NotRegex, "v[0-8].*"),
+            ] {
+                let matcher = Matcher::new("n", op, pattern).unwrap();
+                let found: Vec<u32> = index
+                    .select(std::slice::from_ref(&matcher))
+                    .iter()
+                    .collect();
+                let there = (0..=slot).filter(|slot| pairs[*slot as usize].is_some());
+                let expected: Vec<u32> = there
+                    .filter(|slot| matcher.matches(&value(*slot)))
+                    .collect();
+                assert_eq!(found, expected, "{matcher} at {slot}");
+            }
         }
     }
 

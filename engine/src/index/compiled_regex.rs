@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use regex_syntax::hir::{Hir, HirKind};
+use regex_syntax::hir::{Class, Hir, HirKind};
 
 use crate::error::EngineError;
 use crate::limits;
@@ -55,6 +55,24 @@ pub(super) struct CompiledRegex {
     literals: Option<Vec<String>>,
     /// What every match starts with; may be empty.
     prefix: String,
+    shape: Shape,
+}
+
+/// What has to be looked at besides the prefix. Most patterns of dashboards need no automaton at all,
+/// and of the others a search for a literal refuses most values at a fraction of its cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Shape {
+    /// `.*` behind the prefix, which may be empty.
+    Prefix,
+    /// `.+`
+    NotEmpty,
+    /// `.*literal`
+    Suffix(String),
+    /// `.*literal.*`
+    Contains(String),
+    /// Any other pattern: what every match ends with, and what every match has somewhere; both may be
+    /// empty.
+    Automaton { suffix: String, inner: String },
 }
 
 impl CompiledRegex {
@@ -105,11 +123,11 @@ impl CompiledRegex {
                 .map_err(|e| refuse(one_line(&e.to_string())))?,
         };
         let literals = literal_set(&hir).filter(|l| l.len() <= limits::REGEX_LITERALS_MAX);
-        let prefix = literal_prefix(&hir);
         let compiled = Self {
             regex,
             literals,
-            prefix,
+            prefix: literal_prefix(&hir),
+            shape: shape(&hir),
         };
         Ok((compiled, is_small))
     }
@@ -127,8 +145,27 @@ impl CompiledRegex {
     pub(super) fn is_match(&self, value: &str) -> bool {
         match &self.literals {
             Some(literals) if literals.len() <= 4 => literals.iter().any(|l| l == value),
-            _ => value.starts_with(&self.prefix) && self.regex.is_match(value),
+            _ => value.starts_with(&self.prefix) && self.matches_shape(value),
         }
+    }
+
+    fn matches_shape(&self, value: &str) -> bool {
+        match &self.shape {
+            Shape::Prefix => true,
+            Shape::NotEmpty => !value.is_empty(),
+            Shape::Suffix(literal) => value.ends_with(literal),
+            Shape::Contains(literal) => value.contains(literal),
+            Shape::Automaton { suffix, inner } => {
+                value.ends_with(suffix)
+                    && (inner.is_empty() || value.contains(inner))
+                    && self.regex.is_match(value)
+            }
+        }
+    }
+
+    /// Whether it matches every string.
+    pub(super) fn matches_all(&self) -> bool {
+        self.shape == Shape::Prefix && self.prefix.is_empty()
     }
 }
 
@@ -144,7 +181,7 @@ fn literal_set(hir: &Hir) -> Option<Vec<String>> {
         HirKind::Empty => Some(vec![String::new()]),
         HirKind::Literal(literal) => Some(vec![String::from_utf8(literal.0.to_vec()).ok()?]),
         HirKind::Capture(capture) => literal_set(&capture.sub),
-        HirKind::Class(regex_syntax::hir::Class::Unicode(class)) => {
+        HirKind::Class(Class::Unicode(class)) => {
             let count: u32 = class
                 .iter()
                 .map(|r| r.end() as u32 - r.start() as u32 + 1)
@@ -209,9 +246,137 @@ fn literal_prefix(hir: &Hir) -> String {
     }
 }
 
+/// The parts of a pattern that follow each other, without groups and nested sequences.
+fn flatten<'a>(hir: &'a Hir, parts: &mut Vec<&'a Hir>) {
+    match hir.kind() {
+        HirKind::Capture(capture) => flatten(&capture.sub, parts),
+        HirKind::Concat(inner) => inner.iter().for_each(|part| flatten(part, parts)),
+        HirKind::Empty => {}
+        _ => parts.push(hir),
+    }
+}
+
+/// Whether a part is `.*` (with 0) or `.+` (with 1).
+fn is_run_of_any(part: &Hir, min: u32) -> bool {
+    let HirKind::Repetition(repetition) = part.kind() else {
+        return false;
+    };
+    let HirKind::Class(Class::Unicode(class)) = repetition.sub.kind() else {
+        return false;
+    };
+    let all = [('\0', char::MAX)];
+    let ranges = class.iter().map(|range| (range.start(), range.end()));
+    repetition.min == min && repetition.max.is_none() && ranges.eq(all)
+}
+
+fn literal(part: &Hir) -> Option<&str> {
+    match part.kind() {
+        HirKind::Literal(literal) => std::str::from_utf8(&literal.0).ok(),
+        _ => None,
+    }
+}
+
+fn shape(hir: &Hir) -> Shape {
+    let mut parts = Vec::new();
+    flatten(hir, &mut parts);
+    let any = |part: &Hir| is_run_of_any(part, 0);
+    match *parts {
+        [only] if any(only) => return Shape::Prefix,
+        [only] if is_run_of_any(only, 1) => return Shape::NotEmpty,
+        [first, second] => match (literal(first), literal(second)) {
+            (Some(_), None) if any(second) => return Shape::Prefix,
+            (None, Some(suffix)) if any(first) => return Shape::Suffix(suffix.to_owned()),
+            _ => {}
+        },
+        [first, middle, last] if any(first) && any(last) => {
+            if let Some(inner) = literal(middle) {
+                return Shape::Contains(inner.to_owned());
+            }
+        }
+        _ => {}
+    }
+    let suffix = parts.last().and_then(|last| literal(last)).unwrap_or("");
+    // The first and the last part are looked at already if they are literals.
+    let middle = parts.get(1..parts.len().saturating_sub(1)).unwrap_or(&[]);
+    let inner = middle.iter().filter_map(|part| literal(part));
+    Shape::Automaton {
+        suffix: suffix.to_owned(),
+        inner: inner.max_by_key(|l| l.len()).unwrap_or("").to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn literals_stand_in_for_the_automaton_where_they_can() {
+        let shape_of = |pattern: &str| CompiledRegex::compile(pattern).unwrap().0.shape;
+        let text = str::to_owned;
+        let automaton = |suffix: &str, inner: &str| Shape::Automaton {
+            suffix: text(suffix),
+            inner: text(inner),
+        };
+        for (pattern, expected) in [
+            (".*", Shape::Prefix),
+            ("(api-).*", Shape::Prefix),
+            (".+", Shape::NotEmpty),
+            (".*-7", Shape::Suffix(text("-7"))),
+            (".*(?:api).*", Shape::Contains(text("api"))),
+            ("a.+", automaton("", "")),
+            (".+api.+", automaton("", "api")),
+            ("a[0-9]+-long-x?b", automaton("b", "-long-")),
+            ("(?i).*api", automaton("", "")),
+            (".*a|b.*", automaton("", "")),
+            ("(?-s).*a", automaton("a", "")),
+            ("(a.*)?", automaton("", "")),
+        ] {
+            assert_eq!(shape_of(pattern), expected, "{pattern}");
+        }
+        let values = [
+            "",
+            "a",
+            "b",
+            "api",
+            "api-7",
+            "-7",
+            "7api",
+            "ap\ni",
+            "a1-long-b",
+            "aba",
+            "\n",
+        ];
+        let patterns = [
+            ".*",
+            ".+",
+            "api.*",
+            ".*-7",
+            ".*api.*",
+            ".+api.*",
+            "a.+",
+            "a.*a",
+            "ab.*ba",
+            "a.*i",
+            "(?-s).+",
+            "a[0-9]+-long-x?b",
+            "(a|).*",
+            ".*(b|7)",
+            "a{2}.*",
+            ".*.*",
+            "(.*)(api)(.*)",
+            "^a.*",
+            ".*i$",
+        ];
+        for pattern in patterns {
+            let (compiled, _) = CompiledRegex::compile(pattern).unwrap();
+            for value in values {
+                let expected = compiled.regex.is_match(value);
+                assert_eq!(compiled.is_match(value), expected, "{pattern} on {value:?}");
+            }
+            let all = values.iter().all(|value| compiled.is_match(value));
+            assert!(all || !compiled.matches_all(), "{pattern}");
+        }
+    }
 
     #[test]
     fn small_patterns_are_compiled_once() {

@@ -107,6 +107,32 @@ impl Matcher {
         self.regex.as_ref().is_some_and(|r| r.is_match(value))
     }
 
+    /// Whether the pattern of `=~` or `!~` matches: what an index looks for, whichever of the two.
+    pub(crate) fn pattern_matches(&self, value: &str) -> bool {
+        self.regex_matches(value)
+    }
+
+    /// All strings that the pattern of `=~` or `!~` matches, if they are few.
+    pub(crate) fn pattern_literals(&self) -> Option<&[String]> {
+        self.regex.as_ref()?.literals()
+    }
+
+    /// What every string starts with that the pattern of `=~` or `!~` matches.
+    pub(crate) fn pattern_prefix(&self) -> &str {
+        self.regex.as_ref().map_or("", |regex| regex.prefix())
+    }
+
+    /// Whether every value passes, and a missing label too.
+    pub(crate) fn passes_all(&self) -> bool {
+        let matches_all = self.regex.as_ref().is_some_and(|r| r.matches_all());
+        self.op == MatchOp::Regex && matches_all
+    }
+
+    /// The value or pattern, shared.
+    pub(crate) fn shared_value(&self) -> &Arc<str> {
+        &self.value
+    }
+
     /// Whether a series without the label passes.
     #[must_use]
     pub fn matches_missing(&self) -> bool {

@@ -10,6 +10,8 @@
 //! label values and their end offsets, postings and their end offsets. Values and postings of all
 //! labels lie one after the other, label by label.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
@@ -41,7 +43,11 @@ pub(crate) struct LabelIndex {
     posting_ends: PackedArray,
     postings: Section,
     row_count: u32,
+    id: u64,
 }
+
+/// Numbers of opened indexes.
+static IDS: AtomicU64 = AtomicU64::new(0);
 
 impl LabelIndex {
     /// Opens the index of a segment with `row_count` series or streams. Reads the label names only.
@@ -82,6 +88,7 @@ impl LabelIndex {
             posting_ends: PackedArray::open(file, SectionKind::PostingEnds)?,
             postings: file.section(SectionKind::Postings),
             row_count,
+            id: IDS.fetch_add(1, Ordering::Relaxed),
         };
         if index.value_ends.len() != first_value || index.posting_ends.len() != first_value {
             return Err(cursor.corrupt(
@@ -94,6 +101,11 @@ impl LabelIndex {
             ));
         }
         Ok(index)
+    }
+
+    /// A number that no other opened index of this process has or will have.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     /// How many labels there are. Labels are numbered in ascending order of their names.

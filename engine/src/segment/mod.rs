@@ -22,6 +22,7 @@ mod metrics;
 mod packed;
 mod rows;
 mod select;
+mod select_cache;
 mod series_table;
 mod verify;
 mod wire;

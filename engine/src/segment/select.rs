@@ -3,7 +3,10 @@
 //! Each matcher becomes the set of rows that pass it, found over whichever of the label's values are
 //! fewer to look at: the ones that pass, or the ones that do not. Literals and alternations are looked
 //! up, a literal prefix narrows the values by binary search, and only what is left is tested value by
-//! value. Once few rows are left, the remaining expensive matchers look at those rows instead.
+//! value. Once few rows are left, the remaining expensive matchers look at those rows instead. What a
+//! pattern finds among many values is remembered ([`super::select_cache`]): segments never change.
+
+use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
@@ -13,7 +16,11 @@ use crate::index::{MatchOp, Matcher};
 use super::file::SegmentFile;
 use super::format::SectionKind;
 use super::label_index::LabelIndex;
+use super::select_cache::{self, CacheKey};
 use super::series_table::SeriesTable;
+
+/// What a pattern finds among fewer values than this is found again as fast as it is remembered.
+const REMEMBERED_VALUES_MIN: u32 = 256;
 
 /// What is needed to evaluate matchers over one segment.
 pub(crate) struct Selector<'a> {
@@ -56,8 +63,8 @@ impl Selector<'_> {
         match (matcher.op(), self.index.label(matcher.name())) {
             (_, None) => 0,
             (MatchOp::Equal | MatchOp::NotEqual, Some(_)) => 1,
-            (_, Some(label)) => match matcher.literal_values() {
-                Some(values) => 2 * values.len() as u64,
+            (_, Some(label)) => match matcher.pattern_literals() {
+                Some(literals) => 2 * literals.len() as u64,
                 None => u64::from(self.index.value_count(label)),
             },
         }
@@ -85,6 +92,13 @@ impl Selector<'_> {
             };
             return Ok(from - without);
         }
+        if matcher.op() == MatchOp::Equal {
+            // With the empty string: no stored value is empty.
+            return Ok(self.all() - self.index.presence(self.file, label)?);
+        }
+        if matcher.passes_all() {
+            return Ok(self.all());
+        }
         self.scan_values(label, matcher, passes_missing)
     }
 
@@ -98,34 +112,84 @@ impl Selector<'_> {
         Ok(rows)
     }
 
+    /// The rows that pass `=~` or `!~`; remembered when many values had to be tested.
     fn scan_values(
         &self,
         label: u32,
         matcher: &Matcher,
         passes_missing: bool,
     ) -> Result<RoaringBitmap> {
-        let value_count = self.index.value_count(label);
-        let candidates = self
-            .index
-            .prefix_ranks(self.file, label, matcher.literal_prefix())?;
-        let mut passing = Vec::new();
-        for rank in candidates {
-            if matcher.matches(self.index.value(self.file, label, rank)?) {
-                passing.push(rank);
+        let key = || CacheKey {
+            index: self.index.id(),
+            label,
+            op: matcher.op(),
+            pattern: Arc::clone(matcher.shared_value()),
+        };
+        let is_costly = matcher.pattern_literals().is_none()
+            && self.index.value_count(label) >= REMEMBERED_VALUES_MIN;
+        if is_costly && let Some(known) = select_cache::get(&key()) {
+            return Ok(RoaringBitmap::clone(&known));
+        }
+        let hits = self.hits(label, matcher)?;
+        let rows = self.rows_of_hits(label, matcher, passes_missing, &hits)?;
+        if is_costly {
+            select_cache::insert(key(), &rows);
+        }
+        Ok(rows)
+    }
+
+    /// Ranks of the values that the pattern of `=~` or `!~` matches, ascending.
+    fn hits(&self, label: u32, matcher: &Matcher) -> Result<Vec<u32>> {
+        let mut hits = Vec::new();
+        if let Some(literals) = matcher.pattern_literals() {
+            for literal in literals {
+                hits.extend(self.index.find_value(self.file, label, literal)?.ok());
+            }
+            hits.sort_unstable();
+            hits.dedup();
+            return Ok(hits);
+        }
+        let prefix = matcher.pattern_prefix();
+        for rank in self.index.prefix_ranks(self.file, label, prefix)? {
+            if matcher.pattern_matches(self.index.value(self.file, label, rank)?) {
+                hits.push(rank);
             }
         }
-        let few_pass = passing.len() <= value_count as usize / 2;
-        if few_pass && !passes_missing {
-            return self.union(label, passing);
-        }
-        let mut passing = passing.into_iter().peekable();
-        let failing = (0..value_count).filter(|rank| passing.next_if_eq(rank).is_none());
-        let from = if passes_missing {
-            self.all()
-        } else {
-            self.index.presence(self.file, label)?
+        Ok(hits)
+    }
+
+    /// From the values that a pattern matches to rows, over those values or over the others, whichever
+    /// are fewer.
+    fn rows_of_hits(
+        &self,
+        label: u32,
+        matcher: &Matcher,
+        passes_missing: bool,
+        hits: &[u32],
+    ) -> Result<RoaringBitmap> {
+        let value_count = self.index.value_count(label);
+        let others = || {
+            let mut hits = hits.iter().copied().peekable();
+            (0..value_count).filter(move |rank| hits.next_if_eq(rank).is_none())
         };
-        Ok(from - self.union(label, failing)?)
+        let hits_are_few = hits.len() <= value_count as usize / 2;
+        let hits_pass = matcher.op() == MatchOp::Regex;
+        if hits_are_few == hits_pass && !passes_missing {
+            // The few pass.
+            return match hits_pass {
+                true => self.union(label, hits.iter().copied()),
+                false => self.union(label, others()),
+            };
+        }
+        let failing = match hits_pass {
+            true => self.union(label, others())?,
+            false => self.union(label, hits.iter().copied())?,
+        };
+        let from = match passes_missing {
+            true => self.all(),
+            false => self.index.presence(self.file, label)?,
+        };
+        Ok(from - failing)
     }
 
     fn union(&self, label: u32, ranks: impl IntoIterator<Item = u32>) -> Result<RoaringBitmap> {

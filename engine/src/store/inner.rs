@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 
+use super::merge_counts::MergeCounts;
 use super::snapshot::Pins;
 use super::swap::Swap;
 use super::view::View;
@@ -54,6 +55,7 @@ pub(crate) struct Inner {
     pub(crate) manifest: Mutex<Manifest>,
     /// Names of files in the directory that no manifest names any more, or none from the next one on.
     pub(crate) leftovers: Mutex<Vec<String>>,
+    pub(crate) merges: MergeCounts,
     /// What opening read from the log.
     pub(crate) replayed: ReplayReport,
     pub(crate) sessions: RwLock<SessionToken>,

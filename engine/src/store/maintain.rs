@@ -344,6 +344,7 @@ impl Engine {
     }
 
     fn merge(&self, context: &RequestContext, job: &MergeJob, eagerness: Eagerness) -> Result<()> {
+        let _counted = self.merges.begin();
         let view = self.view();
         let inputs: Vec<Arc<Segment>> = job
             .inputs

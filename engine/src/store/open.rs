@@ -14,6 +14,7 @@ use parking_lot::{Mutex, RwLock};
 use super::backup::check_openable;
 use super::engine::{Engine, HeadApplier};
 use super::inner::Inner;
+use super::merge_counts::MergeCounts;
 use super::segments::Segment;
 use super::snapshot::Pins;
 use super::swap::Swap;
@@ -172,6 +173,7 @@ impl Inner {
             replayed: ReplayReport::default(),
             manifest: Mutex::new(manifest),
             leftovers: Mutex::default(),
+            merges: MergeCounts::default(),
         };
         inner.learn_from(&inner.view().segments)?;
         Ok(inner)

@@ -43,6 +43,10 @@ pub struct StoreStats {
     pub memory_bytes: u64,
     /// Generations of the head that wait to be sealed.
     pub frozen_heads: u64,
+    /// Merges that are under way.
+    pub merges_under_way: u64,
+    /// Merges since the store was opened, failed ones included.
+    pub merges: u64,
     /// Derived rows in the head, superseded ones included.
     pub head_derived_rows: u64,
     /// Estimated bytes of them.
@@ -122,6 +126,8 @@ pub(crate) fn collect(inner: &Engine) -> StoreStats {
         memory_bytes: inner.memory_bytes(),
         tenants: inner.tenant_ids().len() as u64,
         frozen_heads: view.frozen.len() as u64,
+        merges_under_way: inner.merges.under_way(),
+        merges: inner.merges.begun(),
         state_documents: (documents as u64, document_bytes),
         wal: inner.wal().ok().map(|wal| wal.stats()),
         replay: inner.replayed.clone(),
