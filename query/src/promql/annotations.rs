@@ -368,7 +368,10 @@ impl Annotations {
             std::collections::btree_map::Entry::Occupied(mut entry) => {
                 let (Some(old), Some(new)) = (entry.get().monotonicity, annotation.monotonicity)
                 else {
-                    entry.insert(annotation);
+                    // What is evaluated last wins in Prometheus, which goes from left to right.
+                    if annotation.pos.start >= entry.get().pos.start {
+                        entry.insert(annotation);
+                    }
                     return;
                 };
                 entry.get_mut().monotonicity = Some(ForcedMonotonicity {

@@ -150,6 +150,8 @@ pub struct NumberLiteral {
 pub struct StringLiteral {
     /// The text it stands for.
     pub value: String,
+    /// What it stands for where that is no UTF-8; the text is a makeshift then.
+    pub bytes: Option<Vec<u8>>,
     /// Where.
     pub pos: PosRange,
 }

@@ -47,25 +47,54 @@ pub struct Quoted<'a>(pub &'a str);
 
 impl Display for Quoted<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        QuotedBytes(self.0.as_bytes()).fmt(f)
+    }
+}
+
+/// The same of bytes that may be no UTF-8.
+#[derive(Debug, Clone, Copy)]
+pub struct QuotedBytes<'a>(pub &'a [u8]);
+
+impl Display for QuotedBytes<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
-        for c in self.0.chars() {
-            match c {
-                '"' => f.write_str("\\\"")?,
-                '\\' => f.write_str("\\\\")?,
-                '\u{7}' => f.write_str("\\a")?,
-                '\u{8}' => f.write_str("\\b")?,
-                '\u{c}' => f.write_str("\\f")?,
-                '\n' => f.write_str("\\n")?,
-                '\r' => f.write_str("\\r")?,
-                '\t' => f.write_str("\\t")?,
-                '\u{b}' => f.write_str("\\v")?,
-                c if (c as u32) < 0x20 || c as u32 == 0x7f => write!(f, "\\x{:02x}", c as u32)?,
-                c if c.is_control() => write!(f, "\\u{:04x}", c as u32)?,
-                c => f.write_char(c)?,
+        for chunk in self.0.utf8_chunks() {
+            quote_chars(chunk.valid(), f)?;
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
             }
         }
         f.write_char('"')
     }
+}
+
+impl Display for StringLiteral {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match &self.bytes {
+            Some(bytes) => QuotedBytes(bytes).fmt(f),
+            None => Quoted(&self.value).fmt(f),
+        }
+    }
+}
+
+fn quote_chars(text: &str, f: &mut Formatter<'_>) -> fmt::Result {
+    for c in text.chars() {
+        match c {
+            '"' => f.write_str("\\\"")?,
+            '\\' => f.write_str("\\\\")?,
+            '\u{7}' => f.write_str("\\a")?,
+            '\u{8}' => f.write_str("\\b")?,
+            '\u{c}' => f.write_str("\\f")?,
+            '\n' => f.write_str("\\n")?,
+            '\r' => f.write_str("\\r")?,
+            '\t' => f.write_str("\\t")?,
+            '\u{b}' => f.write_str("\\v")?,
+            c if (c as u32) < 0x20 || c as u32 == 0x7f => write!(f, "\\x{:02x}", c as u32)?,
+            c if c.is_control() => write!(f, "\\u{:04x}", c as u32)?,
+            c => f.write_char(c)?,
+        }
+    }
+    Ok(())
 }
 
 /// Prints a float as Go's `%v` / `FormatFloat(v, 'f', -1, 64)`: never an exponent, `+Inf`, `NaN`.
@@ -154,7 +183,7 @@ impl Display for Expr {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(e) => e.fmt(f),
-            Self::String(e) => Quoted(&e.value).fmt(f),
+            Self::String(e) => e.fmt(f),
             Self::Vector(e) => e.fmt(f),
             Self::Matrix(e) => e.fmt(f),
             Self::Subquery(e) => e.fmt(f),

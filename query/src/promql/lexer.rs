@@ -57,6 +57,18 @@ pub(super) struct Lexer<'q> {
     in_brackets: bool,
 }
 
+/// The bytes of a string literal if they are no UTF-8.
+pub(super) fn undecodable(literal: &str) -> Option<Vec<u8>> {
+    let quote = literal
+        .bytes()
+        .next()
+        .filter(|q| matches!(q, b'"' | b'\''))?;
+    let mut lexer = Lexer::new(literal);
+    lexer.at = 1;
+    let bytes = lexer.quoted(0, quote).ok()?;
+    std::str::from_utf8(&bytes).is_err().then_some(bytes)
+}
+
 fn is_word_start(b: u8) -> bool {
     b.is_ascii_alphabetic() || b == b'_'
 }
@@ -384,6 +396,14 @@ impl<'q> Lexer<'q> {
             let text = self.query[self.at..self.at + length].to_owned();
             return self.take(length + 1, Kind::String(text));
         }
+        // Escapes may make up bytes that are no UTF-8: see `undecodable`.
+        let text = String::from_utf8(self.quoted(start, quote)?)
+            .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
+        Ok(Kind::String(text))
+    }
+
+    /// What follows the opening quote, up to and with the closing one; escapes resolved.
+    fn quoted(&mut self, start: usize, quote: u8) -> Result<Vec<u8>, ParseError> {
         let mut bytes = Vec::new();
         loop {
             match self.byte(0) {
@@ -395,16 +415,12 @@ impl<'q> Lexer<'q> {
                 Some(b) => {
                     self.at += 1;
                     if b == quote {
-                        break;
+                        return Ok(bytes);
                     }
                     bytes.push(b);
                 }
             }
         }
-        // Escapes may make up bytes that are no UTF-8; labels hold only UTF-8.
-        let text = String::from_utf8(bytes)
-            .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
-        Ok(Kind::String(text))
     }
 
     /// The escape sequence after a backslash.

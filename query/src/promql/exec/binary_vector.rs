@@ -306,12 +306,12 @@ impl Work<'_> {
         };
         let (many_labels, one_labels) = (labels_of(self.many, many), labels_of(self.one, one));
         let mut labels = self.operator.result_labels(&many_labels, &one_labels);
-        let dropped = many != FILLED && self.many.row(many).drop_name;
         let return_bool = self.operator.return_bool;
         if return_bool && !self.operator.state.features.delayed_name_removal {
             labels = labelset::without_metadata(&labels);
         }
-        let series = self.results.series(&labels, return_bool || dropped);
+        // As in Prometheus, a name that was to be removed stays in what passes a filter.
+        let series = self.results.series(&labels, return_bool);
         if many != FILLED && one != FILLED {
             self.labels.insert((many, one), series);
         }

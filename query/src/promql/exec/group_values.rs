@@ -18,7 +18,7 @@ use crate::promql::ast::PosRange;
 use crate::promql::batch::{SeriesCollector, StepTable, StepVectors, Value};
 use crate::promql::display::FloatText;
 use crate::promql::functions::numeric::quantile;
-use crate::promql::histogram::{Histogram, all_buckets};
+use crate::promql::histogram::{Histogram, populated_buckets};
 use crate::promql::labelset::{self, LabelChoice};
 
 /// What is computed.
@@ -91,7 +91,16 @@ impl GroupValues {
     ) -> Result<Vec<RecordBatch>> {
         let steps = StepVectors::steps_of(&schema);
         let mut notes = Annotations::default();
-        for q in param.iter(steps) {
+        // Of several bad parameters only the worst are told.
+        let any_nan = param.iter(steps).any(f64::is_nan);
+        let worst = if any_nan {
+            (f64::NAN, f64::NAN)
+        } else {
+            param
+                .iter(steps)
+                .fold((0.0, 1.0), |(min, max), q| (q.min(min), q.max(max)))
+        };
+        for q in [worst.0, worst.1] {
             if !(0.0..=1.0).contains(&q) {
                 notes.add(Annotation::invalid_quantile(self.pos.0, q));
             }
@@ -184,7 +193,7 @@ pub fn histogram_text(histogram: &Histogram) -> String {
         GoFloat(histogram.count),
         GoFloat(histogram.sum)
     );
-    for bucket in all_buckets(histogram).iter().filter(|b| b.count != 0.0) {
+    for bucket in populated_buckets(histogram) {
         let open = if bucket.lower_inclusive { '[' } else { '(' };
         let close = if bucket.upper_inclusive { ']' } else { ')' };
         let (lower, upper) = (GoFloat(bucket.lower), GoFloat(bucket.upper));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use chronolith_engine::{MatchOp, Matcher};
+use chronolith_engine::Matcher;
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
@@ -78,15 +78,13 @@ impl Info {
             StepTable::from_batches(base)?,
             StepTable::from_batches(info)?,
         );
-        // Series that are info series themselves stay as they are. What only says which names are
-        // not meant does not make one.
-        let positive = |m: &Matcher| matches!(m.op(), MatchOp::Equal | MatchOp::Regex);
-        let names_some = self.name_matchers.iter().any(positive);
+        // Series that are info series themselves stay as they are.
         let is_info = |row: &Row<'_>| {
             let name = labelset::metric_name(row.labels);
-            names_some && self.name_matchers.iter().all(|m| m.matches(name))
+            self.name_matchers.iter().all(|m| m.matches(name))
         };
         let (candidates, names) = candidates(&base, &info, &is_info);
+        // As in Prometheus, a name that was to be removed stays from here on.
         let mut results = SeriesCollector::new(schema);
         for row in base.rows() {
             self.state.check()?;
@@ -109,7 +107,7 @@ impl Info {
                     _ => {
                         let changes = added.iter().map(|(n, v)| (n.as_str(), v.as_str()));
                         let labels = labelset::edit(row.labels, changes);
-                        let series = results.series(&labels, row.drop_name);
+                        let series = results.series(&labels, false);
                         last = Some((added, series));
                         series
                     }

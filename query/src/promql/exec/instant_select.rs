@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use chronolith_engine::model::is_stale;
+use chronolith_engine::model::{CounterResetHint, is_stale};
 use datafusion::error::Result;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
@@ -16,12 +16,14 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::operator::{Inputs, Operator, partition_count};
 use super::series_input::{BATCH_CELLS, BATCH_ROWS, SeriesConsumer, SeriesInput, consume};
 use super::state::QueryState;
-use crate::promql::annotations::Annotation;
+use crate::promql::annotations::{Annotation, Annotations};
 use crate::promql::ast::PosRange;
 use crate::promql::batch::{
     HistogramPoint, SeriesSamples, StepMask, StepVectors, StepVectorsBuilder,
 };
+use crate::promql::failure::PromqlError;
 use crate::promql::functions::{extended, extended_histogram};
+use crate::promql::histogram::Histogram;
 use crate::promql::labelset;
 use crate::promql::steps::Lookup;
 
@@ -34,6 +36,8 @@ pub enum Selected {
     Smoothed,
     /// Its time in seconds (`timestamp`).
     Time,
+    /// Its time in seconds; histograms are refused (info metrics of `info`).
+    InfoTime,
     /// Its start time in seconds (`start_timestamp`).
     StartTime,
 }
@@ -199,7 +203,7 @@ impl SeriesConsumer for Work {
         if select.selected == Selected::Smoothed {
             select.smooth(series.samples, series.labels, &mut self.builder);
         } else if !self.values_of_floats(&series.samples, selection) {
-            self.step_by_step(series.samples);
+            self.step_by_step(series.samples, series.labels)?;
         }
         let drop_name = series.drop_name || select.derives();
         self.builder.finish_row(series.labels, drop_name);
@@ -245,7 +249,7 @@ impl Work {
         true
     }
 
-    fn step_by_step(&mut self, samples: SeriesSamples<'_>) {
+    fn step_by_step(&mut self, samples: SeriesSamples<'_>, labels: &[u8]) -> Result<()> {
         let select = &self.select;
         let mut cursor = Cursor {
             samples,
@@ -269,18 +273,27 @@ impl Work {
             let builder = &mut self.builder;
             let seconds = |ms: i64| ms as f64 / 1000.0;
             match (found, select.selected) {
-                (Found::Float(i), Selected::Time) => builder.set(step, seconds(samples.times[i])),
+                (Found::Float(i), Selected::Time | Selected::InfoTime) => {
+                    builder.set(step, seconds(samples.times[i]));
+                }
                 (Found::Float(i), Selected::StartTime) => {
                     builder.set(step, seconds(samples.starts.get(i).copied().unwrap_or(0)));
                 }
                 (Found::Float(i), _) => builder.set(step, samples.values[i]),
                 (Found::Histogram(p), Selected::Time) => builder.set(step, seconds(p.time_ms)),
+                (Found::Histogram(_), Selected::InfoTime) => {
+                    let metric = labelset::text(labels);
+                    let message =
+                        format!("this should be an info metric, with float samples: {metric}");
+                    return Err(PromqlError::Execution(message).into());
+                }
                 (Found::Histogram(p), Selected::StartTime) => {
                     builder.set(step, seconds(p.start_ms));
                 }
                 (Found::Histogram(p), _) => builder.set_histogram(step, &p.histogram),
             }
         }
+        Ok(())
     }
 }
 
@@ -290,10 +303,12 @@ impl InstantSelect {
         matches!(self.selected, Selected::Time | Selected::StartTime)
     }
 
-    /// Values interpolated at each step; without a later sample the earlier one stays. Between a
-    /// float and a histogram there is nothing.
+    /// Values interpolated at each step; without a later sample the earlier one stays. Where floats
+    /// and histograms lie within reach there is nothing.
     fn smooth(&self, samples: SeriesSamples<'_>, labels: &[u8], builder: &mut StepVectorsBuilder) {
         let lookback = self.state.lookback_ms;
+        let about = (self.pos, labelset::metric_name(labels));
+        let mut notes = Annotations::default();
         let kept = |i: &usize| !is_stale(samples.values[*i]);
         let floats: Vec<(i64, f64)> = (0..samples.times.len())
             .filter(kept)
@@ -307,60 +322,77 @@ impl InstantSelect {
         for step in 0..self.lookup.steps.count {
             let time = self.lookup.time(step);
             let (from, to) = (time.saturating_sub(lookback), time.saturating_add(lookback));
-            let after = floats.partition_point(|p| p.0 <= time);
-            let before = after
-                .checked_sub(1)
-                .map(|i| floats[i])
-                .filter(|p| p.0 > from);
-            let after = floats.get(after).copied().filter(|p| p.0 <= to);
-            let next = points.partition_point(|p| p.time_ms <= time);
-            let previous = next
-                .checked_sub(1)
-                .map(|i| points[i])
-                .filter(|p| p.time_ms > from);
-            let next = points.get(next).copied().filter(|p| p.time_ms <= to);
-            let newest = |float: Option<(i64, f64)>, point: Option<&HistogramPoint>| {
-                float.map(|p| p.0).max(point.map(|p| p.time_ms))
-            };
-            let on_sample = newest(before, previous) == Some(time);
-            let float_first = before.map(|p| p.0) > previous.map(|p| p.time_ms);
-            let float_next = match (after, next) {
-                (Some(float), Some(point)) => Some(float.0 < point.time_ms),
-                (float, point) => (float.is_some() || point.is_some()).then_some(float.is_some()),
-            };
-            if !on_sample
-                && (before.is_some() || previous.is_some())
-                && float_next.is_some_and(|float_next| float_next != float_first)
-            {
-                let metric = labelset::metric_name(labels);
-                self.state
-                    .annotate(Annotation::mixed_floats_histograms(self.pos, metric));
+            let floats = within(&floats, |p| p.0, from, to);
+            let points = within(&points, |p| p.time_ms, from, to);
+            if !floats.is_empty() && !points.is_empty() {
+                notes.add(Annotation::mixed_floats_histograms(about.0, about.1));
                 continue;
             }
-            let (before, previous) = if float_first {
-                (before, None)
-            } else {
-                (None, previous)
-            };
-            match (before, previous) {
-                (Some(before), _) if before.0 == time => builder.set(step, before.1),
-                (Some(before), None) => {
-                    let value = after.map_or(before.1, |after| {
-                        extended::interpolate(before, after, time, false)
-                    });
-                    builder.set(step, value);
+            match neighbours(floats, |p| p.0, time) {
+                (Some(&before), Some(&after)) => {
+                    builder.set(step, extended::interpolate(before, after, time, false));
                 }
-                (None, Some(previous)) => {
-                    let between = next.filter(|_| previous.time_ms < time).and_then(|next| {
-                        extended_histogram::interpolate(previous, next, time, false)
-                    });
-                    match between {
-                        Some(point) => builder.set_histogram(step, &point.histogram),
-                        None => builder.set_histogram(step, &previous.histogram),
+                (Some(&(_, value)), None) => builder.set(step, value),
+                (None, _) => {}
+            }
+            match neighbours(points, |p| p.time_ms, time) {
+                (Some(before), Some(after)) => {
+                    let between = histogram_between(before, after, time, about, &mut notes);
+                    if let Some(between) = between {
+                        builder.set_histogram(step, &Arc::new(between));
                     }
                 }
-                _ => {}
+                (Some(only), None) if only.time_ms == time => {
+                    builder.set_histogram(step, &only.histogram);
+                }
+                // The hint is about a neighbour, not about the value that is carried on.
+                (Some(before), None) => {
+                    let mut carried = Histogram::clone(&before.histogram);
+                    carried.counter_reset_hint = CounterResetHint::Unknown;
+                    builder.set_histogram(step, &Arc::new(carried));
+                }
+                (None, _) => {}
             }
         }
+        self.state.annotate_all(notes);
     }
+}
+
+/// Those of `samples` after `from` and not after `to`.
+fn within<T>(samples: &[T], time_of: impl Fn(&T) -> i64, from: i64, to: i64) -> &[T] {
+    let end = samples.partition_point(|sample| time_of(sample) <= to);
+    let start = samples.partition_point(|sample| time_of(sample) <= from);
+    samples.get(start..end).unwrap_or(&[])
+}
+
+/// The last of `samples` before `time` and the first one after it; one that is there exactly stands
+/// alone.
+fn neighbours<T>(
+    samples: &[T],
+    time_of: impl Fn(&T) -> i64,
+    time: i64,
+) -> (Option<&T>, Option<&T>) {
+    let next = samples.partition_point(|sample| time_of(sample) < time);
+    match samples.get(next) {
+        Some(hit) if time_of(hit) == time => (Some(hit), None),
+        after => (next.checked_sub(1).and_then(|i| samples.get(i)), after),
+    }
+}
+
+/// A histogram interpolated as that of a counter, unless both are gauges.
+fn histogram_between(
+    before: &HistogramPoint,
+    after: &HistogramPoint,
+    time_ms: i64,
+    about: (PosRange, &str),
+    notes: &mut Annotations,
+) -> Option<Histogram> {
+    let (first, second) = (&before.histogram, &after.histogram);
+    if first.uses_custom_buckets() != second.uses_custom_buckets() {
+        notes.add(Annotation::mixed_exponential_custom(about.0, about.1));
+        return None;
+    }
+    let is_gauge = |h: &Histogram| h.counter_reset_hint == CounterResetHint::Gauge;
+    let is_counter = !(is_gauge(first) && is_gauge(second));
+    extended_histogram::interpolate(before, after, time_ms, is_counter, about, notes)
 }

@@ -14,7 +14,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::operator::{Inputs, Operator};
 use super::scalar_arg::{ScalarArg, ScalarValues};
 use super::state::QueryState;
-use crate::promql::annotations::{Annotation, Annotations};
+use crate::promql::annotations::{Annotation, Annotations, GoFloat};
 use crate::promql::ast::{AggregateOp, PosRange};
 use crate::promql::batch::{SeriesCollector, StepTable, StepVectors, Value};
 use crate::promql::failure::PromqlError;
@@ -35,6 +35,9 @@ pub struct SelectK {
     /// The query.
     pub state: Arc<QueryState>,
 }
+
+/// The largest float that is a 64-bit integer.
+const INTEGER_MAX: f64 = 9_223_372_036_854_774_784.0;
 
 impl Operator for SelectK {
     const NAME: &'static str = "SelectK";
@@ -159,13 +162,12 @@ impl SelectK {
         if max < 1.0 {
             return Ok(false);
         }
-        let limit = i64::MAX as f64;
-        if min <= -limit {
-            let message = format!("Scalar value {min} underflows int64");
+        if min <= i64::MIN as f64 {
+            let message = format!("Scalar value {} underflows int64", GoFloat(min));
             return Err(PromqlError::Execution(message));
         }
-        if max >= limit {
-            let message = format!("Scalar value {max} overflows int64");
+        if max >= INTEGER_MAX {
+            let message = format!("Scalar value {} overflows int64", GoFloat(max));
             return Err(PromqlError::Execution(message));
         }
         Ok(true)

@@ -41,7 +41,7 @@ pub struct SeriesScan {
     scan: Arc<OpenScan>,
     range: TimeRange,
     partitions: usize,
-    detect_resets: bool,
+    summaries: bool,
     presence_only: bool,
     state: Arc<QueryState>,
 }
@@ -76,7 +76,7 @@ impl SeriesScan {
             scan,
             range,
             partitions,
-            detect_resets: false,
+            summaries: false,
             presence_only: false,
             state: Arc::clone(state),
         }
@@ -104,13 +104,11 @@ impl SeriesScan {
         }
     }
 
-    /// Whether histograms whose counter-reset hint is unknown get one by comparison with the
-    /// histogram before.
-    pub fn detecting_resets(self, detect_resets: bool) -> Self {
-        Self {
-            detect_resets,
-            ..self
-        }
+    /// Whether only count and sum of histograms are wanted. As their buckets are not there to tell
+    /// resets later on, a histogram whose counter-reset hint is unknown gets one by comparison with
+    /// the histogram before.
+    pub fn of_summaries(self, summaries: bool) -> Self {
+        Self { summaries, ..self }
     }
 }
 
@@ -230,8 +228,8 @@ impl SeriesReader {
 
     fn take_histograms(&mut self) {
         self.histograms.clear();
-        if self.scan.detect_resets {
-            detect_resets(&mut self.columns.histograms);
+        if self.scan.summaries {
+            summarize(&mut self.columns.histograms);
         }
         let points = self
             .columns
@@ -262,28 +260,28 @@ impl SeriesReader {
     }
 }
 
-/// Replaces unknown hints, but for the first histogram, of which nothing can be told.
-fn detect_resets(samples: &mut [HistogramSample]) {
+/// Leaves count, sum and hint of histograms. Unknown hints are worked out, but for the first
+/// histogram, of which nothing can be told.
+fn summarize(samples: &mut [HistogramSample]) {
     let mut previous: Option<Arc<Histogram>> = None;
     for sample in samples
         .iter_mut()
         .filter(|sample| !sample.histogram.is_stale())
     {
         let current = Arc::clone(&sample.histogram);
-        if let Some(previous) = &previous
-            && current.counter_reset_hint == CounterResetHint::Unknown
-        {
-            let hint = if detect_reset(&current, previous) {
+        let counter_reset_hint = match (&previous, current.counter_reset_hint) {
+            (Some(previous), CounterResetHint::Unknown) if detect_reset(&current, previous) => {
                 CounterResetHint::Reset
-            } else {
-                CounterResetHint::NotReset
-            };
-            let hinted = Histogram {
-                counter_reset_hint: hint,
-                ..Histogram::clone(&current)
-            };
-            sample.histogram = Arc::new(hinted);
-        }
+            }
+            (Some(_), CounterResetHint::Unknown) => CounterResetHint::NotReset,
+            (_, hint) => hint,
+        };
+        sample.histogram = Arc::new(Histogram {
+            counter_reset_hint,
+            count: current.count,
+            sum: current.sum,
+            ..Histogram::default()
+        });
         previous = Some(current);
     }
 }

@@ -154,6 +154,7 @@ fn sum(
     };
     if combined.counter_reset_collision {
         notes.add(Annotation::counter_reset_collision(pos, operation));
+        return None;
     }
     if combined.bounds_reconciled {
         notes.add(Annotation::mismatched_custom_buckets(pos, operation));

@@ -91,6 +91,10 @@ pub fn rate(
     let range = (window.start_ms, window.end_ms);
     let (first, last, left, right) =
         boundaries(window.times, window.values, range, smoothed, is_counter)?;
+    if smoothed && window.times[first] > window.end_ms {
+        // Only what comes after the window is known.
+        return None;
+    }
     let mut result = right - left;
     if is_counter {
         // Resets at the boundaries are dealt with by the interpolation.

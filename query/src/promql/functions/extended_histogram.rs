@@ -1,17 +1,19 @@
 //! `rate`, `increase`, `delta` of native histograms over `anchored` and `smoothed` windows.
 //!
-//! The window's histograms are cut to the boundary samples; with `smoothed` the ones outside are
-//! replaced by what interpolation gives at the boundary. The difference is then that of the
-//! ordinary rate, without extrapolation.
+//! As for floats: the histogram at a boundary is that of a sample (anchored) or interpolated between
+//! its neighbours (smoothed), resets in between are mended, nothing is extrapolated. Start times play
+//! no part.
 
 use std::sync::Arc;
 
 use chronolith_engine::model::CounterResetHint;
 
 use super::range::{Outcome, Scope};
-use super::rate::increase_of_histograms;
+use super::rate::{combined, is_gauge};
 use super::window::Window;
-use crate::promql::annotations::Annotation;
+use crate::promql::annotations::HistogramOperation::{Add, Sub};
+use crate::promql::annotations::{Annotation, Annotations};
+use crate::promql::ast::PosRange;
 use crate::promql::batch::HistogramPoint;
 use crate::promql::histogram::{Histogram, arithmetic, reset};
 
@@ -23,31 +25,12 @@ pub fn rate(
     is_counter: bool,
     is_rate: bool,
 ) -> Option<Outcome> {
+    let about = (scope.pos, scope.metric);
+    let (pos, metric) = about;
     if !window.times.is_empty() {
-        scope.note(Annotation::mixed_floats_histograms(scope.pos, scope.metric));
+        scope.note(Annotation::mixed_floats_histograms(pos, metric));
         return None;
     }
-    let points = boundary_points(window, smoothed, is_counter)?;
-    let mut result = if points.len() < 2 {
-        let only = &points.first()?.histogram;
-        arithmetic::sub(only, only).ok()?.0
-    } else {
-        increase_of_histograms(&points, false, scope, is_counter)?
-    };
-    result.counter_reset_hint = CounterResetHint::Gauge;
-    arithmetic::compact(&mut result);
-    if is_rate {
-        arithmetic::div(&mut result, window.seconds());
-    }
-    Some(Outcome::Histogram(Box::new(result)))
-}
-
-/// The histograms from one boundary to the other.
-fn boundary_points(
-    window: &Window<'_>,
-    smoothed: bool,
-    is_counter: bool,
-) -> Option<Vec<HistogramPoint>> {
     let all = window.histograms;
     let (start, end) = (window.start_ms, window.end_ms);
     let mut last = all.len().checked_sub(1)?;
@@ -57,48 +40,118 @@ fn boundary_points(
     if smoothed {
         last = all[..last].partition_point(|p| p.time_ms < end);
     }
-    if all[last].time_ms <= start {
+    if all[last].time_ms <= start || (smoothed && all[first].time_ms > end) {
         return None;
     }
-    let mut points: Vec<HistogramPoint> = all[first..=last].to_vec();
-    if smoothed && all[first].time_ms < start && first < last {
-        points[0] = interpolate(&all[first], &all[first + 1], start, is_counter)?;
-        // A reset on the way is behind the interpolated value already.
-        if let Some(second) = points.get_mut(1)
-            && second.histogram.counter_reset_hint == CounterResetHint::Reset
-        {
-            Arc::make_mut(&mut second.histogram).counter_reset_hint = CounterResetHint::Unknown;
+    let points = all.get(first..=last)?;
+    let custom = points.first()?.histogram.uses_custom_buckets();
+    for point in points {
+        if point.histogram.uses_custom_buckets() != custom {
+            scope.note(Annotation::mixed_exponential_custom(pos, metric));
+            return None;
+        }
+        if is_counter && is_gauge(point) {
+            scope.note(Annotation::histogram_not_counter(pos, metric));
         }
     }
-    if smoothed && last > 0 && all[last].time_ms > end {
-        // Interpolated from the stored samples, not from one that was replaced above.
-        let at_end = interpolate(&all[last - 1], &all[last], end, is_counter)?;
-        if let Some(point) = points.last_mut() {
-            *point = at_end;
+
+    let mut between = |before: &HistogramPoint, after: &HistogramPoint, time: i64| {
+        interpolate(before, after, time, is_counter, about, scope.notes).map(Arc::new)
+    };
+    let (left, starts_between) = match points {
+        [before, after, ..] if smoothed && before.time_ms < start => {
+            (between(before, after, start)?, true)
+        }
+        _ => (Arc::clone(&points[0].histogram), false),
+    };
+    let right = if smoothed && last > 0 && all[last].time_ms > end {
+        between(&all[last - 1], &all[last], end)?
+    } else {
+        Arc::clone(&all[last].histogram)
+    };
+    let gauge = |h: &Histogram| h.counter_reset_hint == CounterResetHint::Gauge;
+    if !is_counter && !(gauge(&left) && gauge(&right)) {
+        scope.note(Annotation::histogram_not_gauge(pos, metric));
+    }
+
+    let mut result = combined(&right, &left, Sub, about, scope.notes)?;
+    if is_counter {
+        let lost = lost_in_resets(points, &left, &right, starts_between, about, scope.notes)?;
+        if let Some(lost) = lost {
+            result = combined(&result, &lost, Add, about, scope.notes)?;
         }
     }
-    Some(points)
+    if is_rate {
+        arithmetic::div(&mut result, window.seconds());
+    }
+    result.counter_reset_hint = CounterResetHint::Gauge;
+    arithmetic::compact(&mut result);
+    Some(Outcome::Histogram(Box::new(result)))
+}
+
+/// What the counter had when it was reset between the boundaries, all resets together. The first and
+/// the last of `points` are stood for by `left` and `right`; `None` with a remark where layouts do
+/// not mix.
+#[expect(
+    clippy::option_option,
+    reason = "no sum, and no reset, are different things"
+)]
+fn lost_in_resets(
+    points: &[HistogramPoint],
+    left: &Arc<Histogram>,
+    right: &Arc<Histogram>,
+    starts_between: bool,
+    about: (PosRange, &str),
+    notes: &mut Annotations,
+) -> Option<Option<Histogram>> {
+    let mut previous = left;
+    let mut next = 1;
+    if starts_between && reset::detect_reset(&points[1].histogram, &points[0].histogram) {
+        // The boundary lies behind this reset already.
+        previous = &points[1].histogram;
+        next = 2;
+    }
+    if next >= points.len() {
+        return Some(None);
+    }
+    let inner = points[next..points.len() - 1].iter().map(|p| &p.histogram);
+    let mut lost: Option<Histogram> = None;
+    for current in inner.chain([right]) {
+        if reset::detect_reset(current, previous) {
+            lost = Some(match &lost {
+                None => Histogram::clone(previous),
+                Some(lost) => combined(lost, previous, Add, about, notes)?,
+            });
+        }
+        previous = current;
+    }
+    Some(lost)
 }
 
 /// The histogram at `time` between two samples, bucket by bucket; a reset counter begins at zero.
+/// `None` with a remark where layouts do not mix.
 pub fn interpolate(
     before: &HistogramPoint,
     after: &HistogramPoint,
     time_ms: i64,
     is_counter: bool,
-) -> Option<HistogramPoint> {
-    let share = (time_ms - before.time_ms) as f64 / (after.time_ms - before.time_ms) as f64;
-    let was_reset = is_counter && reset::detect_reset(&after.histogram, &before.histogram);
-    let mut histogram = Histogram::clone(&after.histogram);
-    arithmetic::mul(&mut histogram, share);
-    if !was_reset {
-        let mut rest = Histogram::clone(&before.histogram);
-        arithmetic::mul(&mut rest, 1.0 - share);
-        histogram = arithmetic::add(&histogram, &rest).ok()?.0;
+    about: (PosRange, &str),
+    notes: &mut Annotations,
+) -> Option<Histogram> {
+    let (first, second) = (&before.histogram, &after.histogram);
+    if time_ms == before.time_ms {
+        return Some(Histogram::clone(first));
     }
-    Some(HistogramPoint {
-        time_ms,
-        start_ms: 0,
-        histogram: Arc::new(histogram),
-    })
+    if time_ms == after.time_ms {
+        return Some(Histogram::clone(second));
+    }
+    let share = (time_ms - before.time_ms) as f64 / (after.time_ms - before.time_ms) as f64;
+    if is_counter && reset::detect_reset(second, first) {
+        let mut grown = Histogram::clone(second);
+        arithmetic::mul(&mut grown, share);
+        return Some(grown);
+    }
+    let mut grown = combined(second, first, Sub, about, notes)?;
+    arithmetic::mul(&mut grown, share);
+    combined(&grown, first, Add, about, notes)
 }

@@ -187,10 +187,21 @@ pub fn variance(window: &Window<'_>, scope: &mut Scope<'_>) -> Option<f64> {
 
 /// `quantile_over_time`.
 pub fn quantile_over_time(window: &Window<'_>, scope: &mut Scope<'_>) -> Option<Outcome> {
-    let values = floats(window, scope)?;
+    let values = window.values;
+    if values.is_empty() {
+        return None;
+    }
     let q = scope.scalars[0];
+    // Both remarks are about the first argument.
+    let pos = scope.scalar_pos;
     if !(0.0..=1.0).contains(&q) {
-        scope.note(Annotation::invalid_quantile(scope.scalar_pos, q));
+        scope.note(Annotation::invalid_quantile(pos, q));
+    }
+    if !window.histograms.is_empty() {
+        scope.note(Annotation::histogram_ignored_in_mixed_range(
+            pos,
+            scope.metric,
+        ));
     }
     scope.scratch.clear();
     scope.scratch.extend_from_slice(values);

@@ -9,7 +9,7 @@ use crate::promql::ast::PosRange;
 use crate::promql::batch::SeriesSamples;
 use crate::promql::histogram::Histogram;
 
-use super::window::{Window, is_start_reset};
+use super::window::{Window, is_start_reset, starts_overlap};
 use super::{extended, over_time, rate, trend};
 
 /// A range function.
@@ -116,7 +116,7 @@ impl SeriesFacts {
             if values[i] < values[i - 1] || by_start {
                 self.resets.push(i as u32);
             }
-            if starts[i] != 0 && starts[i] < times[i - 1] && starts[i] != starts[i - 1] {
+            if starts_overlap(starts[i - 1], times[i - 1], starts[i]) {
                 self.overlaps.push(i as u32);
             }
         }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 use chronolith_engine::model::CounterResetHint;
 
 use super::range::{Outcome, Scope, SeriesFacts};
-use super::window::{Window, is_start_reset};
-use crate::promql::annotations::{Annotation, HistogramOperation};
+use super::window::{Window, is_start_reset, starts_overlap};
+use crate::promql::annotations::HistogramOperation::{Add, Sub};
+use crate::promql::annotations::{Annotation, Annotations, HistogramOperation};
+use crate::promql::ast::PosRange;
 use crate::promql::batch::HistogramPoint;
 use crate::promql::histogram::{Histogram, arithmetic, reset};
 
@@ -147,10 +149,17 @@ fn extrapolated_histogram(
     } else {
         None
     };
-    if points.len() < 2 && zero_at.is_none() {
-        return None;
-    }
-    let mut result = increase_of_histograms(points, zero_at.is_some(), scope, is_counter)?;
+    let mut result = match (points.len(), zero_at) {
+        (1, None) => return None,
+        // The only sample is what the counter grew since it began.
+        (1, Some(_)) => Histogram::clone(&first.histogram),
+        (_, None) => increase_of_histograms(points, scope, is_counter)?,
+        (_, Some(_)) => {
+            let increase = increase_of_histograms(points, scope, is_counter)?;
+            let about = (scope.pos, scope.metric);
+            combined(&increase, &first.histogram, Add, about, scope.notes)?
+        }
+    };
     let span = Span {
         first_time: first.time_ms,
         last_time: last.time_ms,
@@ -166,108 +175,110 @@ fn extrapolated_histogram(
     Some(Outcome::Histogram(Box::new(result)))
 }
 
-/// Whether the counter was reset between two histograms, by start times or by populations.
-fn is_reset(previous: &HistogramPoint, current: &HistogramPoint) -> bool {
+/// The sum or difference of two histograms of one metric; remarks on layouts that differ. `None`
+/// where they do not mix.
+pub(super) fn combined(
+    left: &Histogram,
+    right: &Histogram,
+    operation: HistogramOperation,
+    (pos, metric): (PosRange, &str),
+    notes: &mut Annotations,
+) -> Option<Histogram> {
+    let result = match operation {
+        Sub => arithmetic::sub(left, right),
+        Add | HistogramOperation::Aggregation => arithmetic::add(left, right),
+    };
+    let Ok((result, combined)) = result else {
+        notes.add(Annotation::mixed_exponential_custom(pos, metric));
+        return None;
+    };
+    if combined.bounds_reconciled {
+        notes.add(Annotation::mismatched_custom_buckets(pos, operation));
+    }
+    Some(result)
+}
+
+fn is_start_reset_between(previous: &HistogramPoint, current: &HistogramPoint) -> bool {
     is_start_reset(
         previous.start_ms,
         previous.time_ms,
         current.start_ms,
         current.time_ms,
-    ) || reset::detect_reset(&current.histogram, &previous.histogram)
+    )
 }
 
-fn empty_like(histogram: &Histogram) -> Histogram {
-    Histogram {
-        schema: histogram.schema,
-        custom_values: histogram.custom_values.clone(),
-        ..Histogram::default()
-    }
+/// Whether the counter was reset between two histograms, by start times or by populations.
+fn is_reset(previous: &HistogramPoint, current: &HistogramPoint) -> bool {
+    is_start_reset_between(previous, current)
+        || reset::detect_reset(&current.histogram, &previous.histogram)
 }
 
-/// Last minus first histogram, resets mended; a gauge histogram. `None` with a remark where layouts
-/// do not fit together. `from_zero`: the counter began inside the window.
-pub(super) fn increase_of_histograms(
+pub(super) fn is_gauge(point: &HistogramPoint) -> bool {
+    point.histogram.counter_reset_hint == CounterResetHint::Gauge
+}
+
+/// Last minus first of at least two histograms, resets mended; a gauge histogram. `None` with a
+/// remark where layouts do not fit together.
+fn increase_of_histograms(
     points: &[HistogramPoint],
-    from_zero: bool,
     scope: &mut Scope<'_>,
     is_counter: bool,
 ) -> Option<Histogram> {
     let (pos, metric) = (scope.pos, scope.metric);
-    let mixed = || Annotation::mixed_exponential_custom(pos, metric);
-    let gauge = |h: &Histogram| h.counter_reset_hint == CounterResetHint::Gauge;
-    let (first, last) = (&points.first()?.histogram, &points.last()?.histogram);
-    let inner = points.get(1..points.len().saturating_sub(1)).unwrap_or(&[]);
-    if is_counter && points.iter().any(|p| gauge(&p.histogram)) {
-        scope.note(Annotation::histogram_not_counter(pos, metric));
-    }
-
-    // If the counter was reset after the first sample, its layout does not matter.
-    let mut previous: Arc<Histogram> = Arc::clone(first);
-    if from_zero {
-        previous = Arc::new(empty_like(first));
-    } else if is_counter
-        && let Some(second) = points.get(1)
-        && is_reset(&points[0], second)
-    {
-        previous = Arc::new(empty_like(&second.histogram));
-    }
-    let custom = previous.uses_custom_buckets();
-    if last.uses_custom_buckets() != custom {
-        scope.note(mixed());
-        return None;
-    }
-    let mut schema = last.schema.min(previous.schema);
-    if is_counter {
-        schema = inner
-            .iter()
-            .map(|p| p.histogram.schema)
-            .fold(schema, i32::min);
-        if inner
-            .iter()
-            .any(|p| p.histogram.uses_custom_buckets() != custom)
-        {
-            scope.note(mixed());
-            return None;
-        }
-    }
-
-    let mut result = Histogram::clone(last);
-    if !custom {
-        arithmetic::reduce_resolution(&mut result, schema);
-    }
-    let Ok((difference, combined)) = arithmetic::sub(&result, &previous) else {
-        scope.note(mixed());
+    let [first, inner @ .., last] = points else {
         return None;
     };
-    result = difference;
-    if combined.bounds_reconciled {
-        scope.note(Annotation::mismatched_custom_buckets(
-            pos,
-            HistogramOperation::Sub,
-        ));
+    let second = inner.first().unwrap_or(last);
+    let not_a_counter = is_counter && (is_gauge(first) || is_gauge(last));
+
+    // If the counter was reset after the first sample, its layout does not matter.
+    let mut previous = Arc::clone(&first.histogram);
+    if is_counter && is_reset(first, second) {
+        previous = Arc::new(Histogram {
+            schema: second.histogram.schema,
+            custom_values: second.histogram.custom_values.clone(),
+            ..Histogram::default()
+        });
     }
-    if is_counter {
-        // What stood before the first sample counts only if it is not cut off already.
-        let first_is_cut = !from_zero && !Arc::ptr_eq(&previous, first);
-        let mut before = points[0].clone();
-        for (index, point) in points.iter().enumerate().skip(1) {
-            let skip = index == 1 && first_is_cut;
-            if !skip && is_reset(&before, point) {
-                let Ok((sum, combined)) = arithmetic::add(&result, &before.histogram) else {
-                    scope.note(mixed());
-                    return None;
-                };
-                result = sum;
-                if combined.bounds_reconciled {
-                    scope.note(Annotation::mismatched_custom_buckets(
-                        pos,
-                        HistogramOperation::Add,
-                    ));
-                }
-            }
-            before = point.clone();
+    let custom = previous.uses_custom_buckets();
+    if last.histogram.uses_custom_buckets() != custom {
+        if not_a_counter {
+            scope.note(Annotation::histogram_not_counter(pos, metric));
         }
-    } else if !gauge(first) || !gauge(last) {
+        scope.note(Annotation::mixed_exponential_custom(pos, metric));
+        return None;
+    }
+    let mut schema = last.histogram.schema.min(previous.schema);
+    let mixes = |p: &HistogramPoint| p.histogram.uses_custom_buckets() != custom;
+    if is_counter {
+        if inner.iter().any(mixes) {
+            scope.note(Annotation::mixed_exponential_custom(pos, metric));
+            return None;
+        }
+        let schemas = inner.iter().map(|p| p.histogram.schema);
+        schema = schemas.fold(schema, i32::min);
+    }
+
+    let mut result = Histogram::clone(&last.histogram);
+    arithmetic::reduce_resolution(&mut result, schema);
+    result = combined(&result, &previous, Sub, (pos, metric), scope.notes)?;
+    if is_counter {
+        for pair in points.windows(2) {
+            let (before, point) = (&pair[0], &pair[1]);
+            if starts_overlap(before.start_ms, before.time_ms, point.start_ms) {
+                scope.note(Annotation::start_time_overlap(pos, metric));
+            }
+            if is_start_reset_between(before, point)
+                || reset::detect_reset(&point.histogram, &previous)
+            {
+                result = combined(&result, &previous, Add, (pos, metric), scope.notes)?;
+            }
+            previous = Arc::clone(&point.histogram);
+        }
+        if not_a_counter || inner.iter().any(is_gauge) {
+            scope.note(Annotation::histogram_not_counter(pos, metric));
+        }
+    } else if !is_gauge(first) || !is_gauge(last) {
         scope.note(Annotation::histogram_not_gauge(pos, metric));
     }
     result.counter_reset_hint = CounterResetHint::Gauge;
@@ -358,8 +369,7 @@ pub fn instant(window: &Window<'_>, scope: &mut Scope<'_>, is_rate: bool) -> Opt
                     return None;
                 };
                 if combined.bounds_reconciled {
-                    let operation = HistogramOperation::Sub;
-                    scope.note(Annotation::mismatched_custom_buckets(scope.pos, operation));
+                    scope.note(Annotation::mismatched_custom_buckets(scope.pos, Sub));
                 }
                 difference
             };

@@ -49,6 +49,13 @@ pub fn is_start_reset(prev_start: i64, prev_time: i64, start: i64, time: i64) ->
     start > prev_time || (prev_start != 0 && prev_start < prev_time)
 }
 
+/// Whether a sample claims to have begun before the sample in front of it, as something else than
+/// that one: a sign of bad data.
+#[inline]
+pub fn starts_overlap(prev_start: i64, prev_time: i64, start: i64) -> bool {
+    start != 0 && start < prev_time && start != prev_start
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -66,7 +66,8 @@ pub(super) fn positive_bucket(histogram: &Histogram, index: i32, count: f64) -> 
     Bucket {
         lower,
         upper,
-        lower_inclusive: false,
+        // The lowest custom bucket also holds -Inf.
+        lower_inclusive: histogram.uses_custom_buckets() && index == 0,
         upper_inclusive: true,
         count,
     }
@@ -99,20 +100,7 @@ pub(super) fn zero_bucket(histogram: &Histogram) -> Bucket {
 /// zero bucket is there if it is populated; buckets that reach into it start at its edge.
 pub fn all_buckets(histogram: &Histogram) -> Vec<Bucket> {
     let threshold = histogram.zero_threshold;
-    let mut buckets =
-        Vec::with_capacity(histogram.positive_buckets.len() + histogram.negative_buckets.len() + 1);
-    buckets.extend(
-        entries(&histogram.negative_spans, &histogram.negative_buckets)
-            .map(|(index, count)| negative_bucket(histogram, index, count)),
-    );
-    buckets.reverse();
-    if histogram.zero_count > 0.0 {
-        buckets.push(zero_bucket(histogram));
-    }
-    buckets.extend(
-        entries(&histogram.positive_spans, &histogram.positive_buckets)
-            .map(|(index, count)| positive_bucket(histogram, index, count)),
-    );
+    let mut buckets = buckets_as_they_are(histogram, histogram.zero_count > 0.0);
     for bucket in &mut buckets {
         if bucket.lower > 0.0 && bucket.lower < threshold {
             bucket.lower = threshold;
@@ -120,6 +108,32 @@ pub fn all_buckets(histogram: &Histogram) -> Vec<Bucket> {
             bucket.upper = -threshold;
         }
     }
+    buckets
+}
+
+/// The populated buckets from low to high with the boundaries that the schema gives them, although
+/// they may reach into the zero bucket.
+pub fn populated_buckets(histogram: &Histogram) -> impl Iterator<Item = Bucket> {
+    buckets_as_they_are(histogram, true)
+        .into_iter()
+        .filter(|bucket| bucket.count != 0.0)
+}
+
+fn buckets_as_they_are(histogram: &Histogram, with_zero: bool) -> Vec<Bucket> {
+    let mut buckets =
+        Vec::with_capacity(histogram.positive_buckets.len() + histogram.negative_buckets.len() + 1);
+    buckets.extend(
+        entries(&histogram.negative_spans, &histogram.negative_buckets)
+            .map(|(index, count)| negative_bucket(histogram, index, count)),
+    );
+    buckets.reverse();
+    if with_zero {
+        buckets.push(zero_bucket(histogram));
+    }
+    buckets.extend(
+        entries(&histogram.positive_spans, &histogram.positive_buckets)
+            .map(|(index, count)| positive_bucket(histogram, index, count)),
+    );
     buckets
 }
 

@@ -20,7 +20,7 @@ mod side;
 pub mod trim;
 
 pub use arithmetic::{Combined, HistogramSum, IncompatibleLayouts};
-pub use bounds::{Bucket, all_buckets};
+pub use bounds::{Bucket, all_buckets, populated_buckets};
 pub use chronolith_engine::model::Histogram;
 
 #[cfg(test)]

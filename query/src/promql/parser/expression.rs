@@ -1,6 +1,7 @@
 //! Operators, calls, aggregations, literals, parentheses.
 
 use super::*;
+use crate::promql::display::QuotedBytes;
 use crate::promql::functions;
 use crate::promql::number::{parse_duration_ms, parse_number};
 
@@ -281,7 +282,8 @@ impl Parser<'_> {
                 else {
                     return self.unexpected("", "");
                 };
-                leaf(Expr::String(StringLiteral { value, pos }))
+                let bytes = undecodable(self.text(pos));
+                leaf(Expr::String(StringLiteral { value, bytes, pos }))
             }
             Kind::LeftParen => {
                 let start = self.take()?.pos;
@@ -448,11 +450,16 @@ impl Parser<'_> {
             }
             match &self.token.kind {
                 Kind::Word => labels.push(self.text(self.token.pos).to_owned()),
-                Kind::String(label) if label.is_empty() => {
-                    let message = "invalid label name for grouping: \"\"";
-                    return self.error(self.token.pos, message);
+                Kind::String(label) => {
+                    let pos = self.token.pos;
+                    let bytes = undecodable(self.text(pos));
+                    if bytes.is_some() || label.is_empty() {
+                        let name = QuotedBytes(bytes.as_deref().unwrap_or_default());
+                        let message = format!("invalid label name for grouping: {name}");
+                        return self.error(pos, message);
+                    }
+                    labels.push(label.clone());
                 }
-                Kind::String(label) => labels.push(label.clone()),
                 _ => return self.unexpected("grouping opts", "label"),
             }
             self.take()?;

@@ -12,7 +12,7 @@ mod selector;
 use super::ast::*;
 use super::error::ParseError;
 use super::features::Features;
-use super::lexer::{Kind, Lexer, Token};
+use super::lexer::{Kind, Lexer, Token, undecodable};
 
 /// The longest query text accepted.
 pub const MAX_QUERY_BYTES: usize = 1 << 20;

@@ -84,8 +84,9 @@ impl Planner<'_> {
                 let Expr::String(label) = param?.unparen() else {
                     return Err(PromqlError::Internal("count_values without a label".into()));
                 };
-                if label.value.is_empty() {
-                    return Err(PromqlError::execution("invalid label name \"\""));
+                if label.bytes.is_some() || label.value.is_empty() {
+                    let message = format!("invalid label name {label}");
+                    return Err(PromqlError::Execution(message));
                 }
                 let kind = GroupKind::CountValues(label.value.clone());
                 let pos = (label.pos, e.expr.pos());

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::selector::plain_selector;
-use super::{Place, Planned, Planner};
+use super::{HistogramParts, Place, Planned, Planner};
 use crate::promql::annotations::Annotation;
 use crate::promql::ast::{Call, Expr, Extension, METRIC_NAME, MatchOp, ValueType};
 use crate::promql::exec::OperatorExec;
@@ -26,6 +26,15 @@ use crate::promql::labelset;
 fn text(expr: &Expr) -> &str {
     match expr.unparen() {
         Expr::String(text) => &text.value,
+        _ => "",
+    }
+}
+
+/// As [`text`], for the name of a label; nothing where the literal is no UTF-8, which no name is
+/// either.
+fn label_name(expr: &Expr) -> &str {
+    match expr.unparen() {
+        Expr::String(text) if text.bytes.is_none() => &text.value,
         _ => "",
     }
 }
@@ -67,13 +76,13 @@ impl Planner<'_> {
             return self.map_call(call, MapKind::Float(f), place);
         }
         if let Some(f) = histogram_map(name) {
-            let detect_resets = match name {
-                "histogram_count" | "histogram_sum" | "histogram_avg" => true,
-                _ => place.detect_resets,
-            };
-            let place = Place {
-                detect_resets,
-                ..place
+            let summary = matches!(name, "histogram_count" | "histogram_sum" | "histogram_avg");
+            let place = match place.histograms {
+                HistogramParts::Default if summary => Place {
+                    histograms: HistogramParts::Summary,
+                    ..place
+                },
+                _ => place,
             };
             return self.map_call(call, MapKind::Histogram(f), place);
         }
@@ -263,7 +272,8 @@ impl Planner<'_> {
             "sort_by_label" => (SortKey::Labels(labels), false),
             _ => (SortKey::Labels(labels), true),
         };
-        if self.is_range {
+        let over_range = place.steps == self.query && self.end_ms > self.query.start_ms;
+        if place.steps.count > 1 || over_range {
             self.state
                 .annotate(Annotation::sort_in_range_query(call.pos));
         }
@@ -279,11 +289,13 @@ impl Planner<'_> {
     }
 
     fn label_change(&mut self, call: &Call, place: Place) -> Result<Planned> {
-        let args: Vec<&str> = call.args[1..].iter().map(text).collect();
+        let args = &call.args;
+        let destination = label_name(&args[1]);
         let rule = if call.func.name == "label_replace" {
-            LabelRule::replace(args[0], args[1], args[2], args[3])
+            LabelRule::replace(destination, text(&args[2]), text(&args[3]), text(&args[4]))
         } else {
-            LabelRule::join(args[0], args[1], &args[2..])
+            let sources: Vec<&str> = args[3..].iter().map(label_name).collect();
+            LabelRule::join(destination, text(&args[2]), &sources)
         }?;
         let input = self.expr(&call.args[0], place)?;
         let change = LabelChange {
@@ -298,6 +310,10 @@ impl Planner<'_> {
     }
 
     fn histogram_quantile(&mut self, call: &Call, place: Place) -> Result<Planned> {
+        let place = Place {
+            histograms: HistogramParts::All,
+            ..place
+        };
         let is_vector = |e: &&Expr| e.value_type() == ValueType::Vector;
         let Some(vector) = call.args.iter().find(is_vector) else {
             return Err(PromqlError::Internal(

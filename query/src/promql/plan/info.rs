@@ -55,20 +55,15 @@ impl Planner<'_> {
         }
         let (mut name_matchers, data_matchers): (Vec<Matcher>, Vec<Matcher>) =
             matchers.into_iter().partition(|m| m.name() == METRIC_NAME);
-        let mut selected = data_matchers.clone();
+        let positive = |m: &Matcher| matches!(m.op(), MatchOp::Equal | MatchOp::Regex);
         if name_matchers.is_empty() {
-            selected.push(Matcher::equal(METRIC_NAME, TARGET_INFO));
-            if call.args.len() < 2 {
-                name_matchers.push(Matcher::equal(METRIC_NAME, TARGET_INFO));
-            }
-        } else {
-            selected.extend(name_matchers.iter().cloned());
-            let positive = |m: &Matcher| matches!(m.op(), MatchOp::Equal | MatchOp::Regex);
-            if !name_matchers.iter().any(positive) {
-                // Only said which names are not meant: of the info metrics, that is.
-                selected.push(Matcher::new(METRIC_NAME, MatchOp::Regex, ".+_info")?);
-            }
+            name_matchers.push(Matcher::equal(METRIC_NAME, TARGET_INFO));
+        } else if !name_matchers.iter().any(positive) {
+            // Only said which names are not meant: of the info metrics, that is.
+            name_matchers.push(Matcher::new(METRIC_NAME, MatchOp::Regex, ".+_info")?);
         }
+        let mut selected = data_matchers.clone();
+        selected.extend(name_matchers.iter().cloned());
         let (at_ms, offset_ms) = reference(&call.args[0]).unwrap_or_default();
         let lookup = Lookup {
             steps: place.steps,
@@ -82,7 +77,7 @@ impl Planner<'_> {
         let scan = self.scan_matchers(selected, start, last)?;
         let select = InstantSelect {
             lookup,
-            selected: Selected::Time,
+            selected: Selected::InfoTime,
             pos: call.pos,
             count_weight: place.count_weight,
             state: Arc::clone(&self.state),

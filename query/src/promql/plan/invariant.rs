@@ -32,9 +32,8 @@ pub(super) fn is_invariant(expr: &Expr) -> bool {
         Expr::Paren(paren) => is_invariant(&paren.expr),
         Expr::Unary(unary) => is_invariant(&unary.expr),
         Expr::Binary(binary) => is_invariant(&binary.lhs) && is_invariant(&binary.rhs),
-        Expr::Aggregate(aggregate) => {
-            is_invariant(&aggregate.expr) && aggregate.param.as_deref().is_none_or(is_invariant)
-        }
+        // As in Prometheus, the parameter is not looked at: its first value holds for all steps.
+        Expr::Aggregate(aggregate) => is_invariant(&aggregate.expr),
         Expr::Call(call) => !depends_on_step(call.func.name) && call.args.iter().all(is_invariant),
     }
 }

@@ -21,7 +21,7 @@ use datafusion::physical_plan::ExecutionPlan;
 
 pub(crate) use selector::has_one_name;
 
-use super::ast::{Binary, Expr, ValueType};
+use super::ast::{Binary, BinaryOp, Expr, ValueType};
 use super::exec::OperatorExec;
 use super::exec::binary_scalar::BinaryScalar;
 use super::exec::binary_vector::BinaryVector;
@@ -55,11 +55,22 @@ pub struct Place {
     /// How often samples count in the statistics: 0 inside subqueries, the number of broadcast
     /// steps in invariant parts.
     pub count_weight: u64,
-    /// Below `histogram_count` and the like, where only the hints of histograms tell resets:
-    /// unknown hints are worked out while reading.
-    pub detect_resets: bool,
+    /// What is needed of native histograms.
+    pub histograms: HistogramParts,
     /// Directly above a selector whose values nobody looks at, only when there are any.
     pub presence_only: bool,
+}
+
+/// What the functions around an expression need of native histograms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HistogramParts {
+    /// Everything, unless a function further in says otherwise.
+    Default,
+    /// Count and sum: below `histogram_count` and the like.
+    Summary,
+    /// Everything: below what looks at buckets, and in subqueries, where resets can only be told by
+    /// the buckets. No function further in changes that.
+    All,
 }
 
 /// The root of a plan.
@@ -118,7 +129,7 @@ impl<'a> Planner<'a> {
         let place = Place {
             steps: self.query,
             count_weight: 1,
-            detect_resets: false,
+            histograms: HistogramParts::Default,
             presence_only: false,
         };
         match expr.value_type() {
@@ -277,9 +288,12 @@ impl<'a> Planner<'a> {
     }
 
     fn binary(&mut self, e: &Binary, place: Place) -> Result<Planned> {
-        let place = Place {
-            detect_resets: false,
-            ..place
+        let place = match e.op {
+            BinaryOp::TrimUpper | BinaryOp::TrimLower => Place {
+                histograms: HistogramParts::All,
+                ..place
+            },
+            _ => place,
         };
         let scalar = |expr: &Expr| expr.value_type() == ValueType::Scalar;
         let Some(matching) = e
@@ -299,7 +313,7 @@ impl<'a> Planner<'a> {
                 state,
             };
             let plan = OperatorExec::new(operation, inputs);
-            let or = op == super::ast::BinaryOp::Or;
+            let or = op == BinaryOp::Or;
             let distinct_without_name = !or && left.distinct_without_name;
             return Ok(Planned {
                 plan,

@@ -6,7 +6,7 @@ use chronolith_engine::model::TimeRange;
 use chronolith_engine::{MatchOp, Matcher, ScanRequest};
 use datafusion::physical_plan::ExecutionPlan;
 
-use super::{Place, Planned, Planner, SUBQUERY_STEPS_MAX};
+use super::{HistogramParts, Place, Planned, Planner, SUBQUERY_STEPS_MAX};
 use crate::promql::ast::{self, At, Expr, Extension, MatrixSelector, Subquery, VectorSelector};
 use crate::promql::exec::OperatorExec;
 use crate::promql::exec::gather::Gather;
@@ -51,13 +51,12 @@ impl Planner<'_> {
         place: Place,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let matchers: Result<Vec<Matcher>> = selector.matchers.iter().map(matcher).collect();
+        let summaries = place.histograms == HistogramParts::Summary;
+        // The sample at the very edge is not seen, but tells whether the next one was a reset.
+        let start_ms = start_ms.saturating_sub(i64::from(summaries));
         let scan = self.series_scan(matchers?, start_ms, end_ms)?;
-        // Extended windows are cut and interpolated, which hints would not survive.
-        let detect_resets = place.detect_resets && selector.extension == Extension::None;
         let presence_only = place.presence_only && selector.extension == Extension::None;
-        let scan = scan
-            .detecting_resets(detect_resets)
-            .presence_only(presence_only);
+        let scan = scan.of_summaries(summaries).presence_only(presence_only);
         Ok(OperatorExec::new(scan, Vec::new()))
     }
 
@@ -188,8 +187,8 @@ impl Planner<'_> {
         let inner = Place {
             steps,
             count_weight: 0,
+            histograms: HistogramParts::All,
             presence_only: false,
-            ..place
         };
         let planned = self.expr(&subquery.expr, inner)?;
         let samples = SubquerySamples {
