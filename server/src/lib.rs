@@ -17,6 +17,7 @@ pub mod ingest;
 pub mod lifecycle;
 pub mod listen;
 pub mod notifications;
+pub mod otlp;
 pub mod remote_read;
 pub mod request;
 pub mod router;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::config::{FileConfig, TABLE};
+use crate::config::{FileConfig, OtlpConfig, TABLE};
 use crate::notifications::RELOAD_FAILED;
 use crate::scrape::config::ScrapeConfigs;
 use crate::state::AppState;
@@ -100,7 +100,9 @@ pub fn reload(state: &AppState) -> Result<Vec<String>, String> {
 fn read_and_apply(state: &AppState, before: &FileConfig) -> Result<Arc<FileConfig>, String> {
     let file = FileConfig::read(&before.path).map_err(|e| e.to_string())?;
     let scrape_configs = ScrapeConfigs::of(&file)?;
+    let otlp = OtlpConfig::of(&file).map_err(|e| e.to_string())?;
     state.scraper().apply(&scrape_configs)?;
+    state.configure_otlp(&otlp);
     Ok(Arc::new(file))
 }
 

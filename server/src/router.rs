@@ -1,4 +1,4 @@
-//! What every request of the main port passes through.
+//! What every request passes through, on the main port and on OTLP's own.
 //!
 //! From the outside in: counting, cross-origin headers, authentication, compression of answers,
 //! the handler.
@@ -16,14 +16,28 @@ use tower_http::compression::CompressionLayer;
 use crate::cors::{Origins, cross_origin};
 use crate::error::{ApiError, ErrorType};
 use crate::listen::Authenticator;
-use crate::routes;
+use crate::routes::{self, Route};
 use crate::state::AppState;
 
 /// Builds the router of [`ROUTES`](crate::routes::ROUTES).
 pub fn router(state: AppState, authenticator: Arc<Authenticator>) -> Router {
+    build(state, authenticator, |_| true)
+}
+
+/// Builds the router of the port that OpenTelemetry's exporters use unless they are told otherwise:
+/// OTLP at the paths of its specification, and nothing else.
+pub fn otlp_router(state: AppState, authenticator: Arc<Authenticator>) -> Router {
+    build(state, authenticator, |route| route.path.starts_with("/v1/"))
+}
+
+fn build(
+    state: AppState,
+    authenticator: Arc<Authenticator>,
+    wanted: impl Fn(&Route) -> bool,
+) -> Router {
     let compression = CompressionLayer::new().gzip(true).deflate(true);
     let origins = Origins::new(&state.settings().cors_origins);
-    let routes = routes::register(Router::new())
+    let routes = routes::register(Router::new(), wanted)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(compression);

@@ -13,14 +13,15 @@ use chronolith_engine::{CancelToken, RequestContext, Store, TenantId};
 use chronolith_query::promql::features::Features;
 use chronolith_query::promql::{PromqlEngine, PromqlOptions};
 use chronolith_query::sql::{SqlEngine, SqlEngineOptions, SqlError};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-use crate::config::{ByteSize, Config, Settings};
+use crate::config::{ByteSize, Config, OtlpConfig, Settings};
 use crate::error::{ApiError, ErrorType};
 use crate::lifecycle::Lifecycle;
 use crate::listen::Principal;
 use crate::notifications::{Notifications, STOPPING};
+use crate::otlp::metrics::translate::Translator;
 use crate::request::Caller;
 use crate::scrape::manager::ScrapeManager;
 use crate::scrape::pushgateway::Pushgateway;
@@ -47,6 +48,7 @@ struct Shared {
     pushgateway: Arc<Pushgateway>,
     notifications: Notifications,
     lifecycle: Lifecycle,
+    otlp: RwLock<Arc<Translator>>,
     promql: PromqlEngine,
     sql: SqlEngine,
     query_slots: Semaphore,
@@ -80,6 +82,7 @@ impl AppState {
             pushgateway: Arc::new(Pushgateway::new(store.clone())),
             notifications: Notifications::new(settings.notification_subscribers_max as usize),
             lifecycle: Lifecycle::new(config.file.clone()),
+            otlp: RwLock::new(Arc::new(crate::otlp::translator(&config))),
             query_slots: Semaphore::new(settings.query_concurrency_max.max(1) as usize),
             write_budget: Arc::new(Semaphore::new(
                 budget_units.clamp(1, u32::MAX as usize >> 4),
@@ -169,6 +172,18 @@ impl AppState {
     #[must_use]
     pub fn lifecycle(&self) -> &Lifecycle {
         &self.0.lifecycle
+    }
+
+    /// How OTLP metrics become series.
+    #[must_use]
+    pub fn otlp(&self) -> Arc<Translator> {
+        Arc::clone(&self.0.otlp.read())
+    }
+
+    /// From now on they become what `config` says.
+    pub fn configure_otlp(&self, config: &OtlpConfig) {
+        let mut translator = self.0.otlp.write();
+        *translator = Arc::new(translator.reconfigured(config));
     }
 
     /// The context of a write.

@@ -103,6 +103,9 @@ impl Server {
         let data = dir.path().join("data");
         let data = data.to_str().expect("plain path");
         let mut args = vec!["serve", "--data-dir", data, "--listen", "127.0.0.1:0"];
+        if !flags.contains(&"--otlp-http-listen") {
+            args.extend(["--otlp-http-listen", "off"]);
+        }
         if !flags.contains(&"--self-scrape") {
             args.extend(["--self-scrape", "off"]);
         }

@@ -17,7 +17,7 @@ use crate::cli::ServeArgs;
 use crate::config::{Config, Listen, Settings, Source, Sync, TABLE};
 use crate::lifecycle;
 use crate::listen::{self, Authenticator, Bound, Limits};
-use crate::router::router;
+use crate::router::{otlp_router, router};
 use crate::scrape::config::ScrapeConfigs;
 use crate::state::AppState;
 use crate::telemetry::{init_logging, self_scrape};
@@ -67,8 +67,10 @@ pub struct Running {
     pub state: AppState,
     /// Where the API is: `http://127.0.0.1:9009`.
     pub url: String,
+    /// Where OTLP over HTTP is besides, if anywhere: `http://127.0.0.1:4318`.
+    pub otlp_http_url: Option<String>,
     stop: watch::Sender<bool>,
-    serving: tokio::task::JoinHandle<()>,
+    serving: Vec<tokio::task::JoinHandle<()>>,
 }
 
 /// Binds, opens the store and starts to answer.
@@ -79,17 +81,24 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let settings = config.settings.clone();
     let authenticator = Authenticator::new(&config.web).map_err(anyhow::Error::msg)?;
     let scrape_configs = ScrapeConfigs::of(&config.file).map_err(anyhow::Error::msg)?;
-    let tls = config.web.tls_server_config.as_ref();
-    let tls = tls
-        .map(listen::acceptor)
-        .transpose()
-        .map_err(anyhow::Error::msg)?;
+    let acceptor = || {
+        let tls = config.web.tls_server_config.as_ref();
+        let tls = tls.map(listen::acceptor).transpose();
+        tls.map_err(anyhow::Error::msg)
+    };
     let Listen::At(address) = &settings.listen else {
         return Err(anyhow!("listen: the HTTP API cannot be off"));
     };
-    let bound = Bound::bind(address, tls)
+    let bound = Bound::bind(address, acceptor()?)
         .await
         .map_err(anyhow::Error::msg)?;
+    let otlp_http = bind_extra(
+        &config,
+        "otlp_http_listen",
+        &settings.otlp_http_listen,
+        acceptor()?,
+    );
+    let otlp_http = otlp_http.await?;
     warn_about_unbuilt(&config);
 
     let store = {
@@ -107,6 +116,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     tokio::spawn(state.scraper().clone().watch());
     tokio::spawn(Arc::clone(state.pushgateway()).run(PUSHED_WRITE_INTERVAL));
     let url = bound.url();
+    let otlp_http_url = otlp_http.as_ref().map(Bound::url);
     let instance = bound.address().to_string();
     let (stop, stopped) = watch::channel(false);
     let watching = (state.clone(), stopped.clone());
@@ -125,12 +135,22 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         header_timeout: settings.header_timeout,
         drain_timeout: DRAIN_TIMEOUT,
     };
-    let open = Arc::clone(&state.metrics().connections_open);
-    let router = router(state.clone(), Arc::new(authenticator));
-    let serving = tokio::spawn(listen::serve(bound, router, limits, open, stopped));
+    let authenticator = Arc::new(authenticator);
+    let serve = |bound, router| {
+        let open = Arc::clone(&state.metrics().connections_open);
+        tokio::spawn(listen::serve(bound, router, limits, open, stopped.clone()))
+    };
+    let mut serving = vec![serve(
+        bound,
+        router(state.clone(), Arc::clone(&authenticator)),
+    )];
+    if let Some(bound) = otlp_http {
+        serving.push(serve(bound, otlp_router(state.clone(), authenticator)));
+    }
     Ok(Running {
         state,
         url,
+        otlp_http_url,
         stop,
         serving,
     })
@@ -144,7 +164,9 @@ impl Running {
     pub async fn stop(self) -> anyhow::Result<()> {
         self.state.stop_writes();
         self.stop.send_replace(true);
-        let _ = self.serving.await;
+        for serving in self.serving {
+            let _ = serving.await;
+        }
         self.state.scraper().shutdown().await;
         let store = self.state.store().clone();
         let closing = tokio::task::spawn_blocking(move || store.close());
@@ -183,6 +205,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     };
     tokio::spawn(reload_on_hangup(running.state.clone()));
     println!("listening on {}", running.url);
+    if let Some(url) = &running.otlp_http_url {
+        println!("OTLP over HTTP on {url}");
+    }
     tracing::info!(version = crate::VERSION, url = running.url, "ready");
     tokio::select! {
         _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
@@ -218,21 +243,46 @@ async fn reload_on_hangup(state: AppState) {
     }
 }
 
+/// Binds an extra listener. Where its address is the default and taken (by another server on this
+/// machine, or by a collector), the server does without it and says so.
+async fn bind_extra(
+    config: &Config,
+    key: &str,
+    listen: &Listen,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+) -> anyhow::Result<Option<Bound>> {
+    let Listen::At(address) = listen else {
+        return Ok(None);
+    };
+    match Bound::bind(address, tls).await {
+        Ok(bound) => Ok(Some(bound)),
+        Err(error) if is_asked_for(config, key) => Err(anyhow!("{key}: {error}")),
+        Err(error) => {
+            tracing::warn!("{key}: {error}; the listener stays off");
+            Ok(None)
+        }
+    }
+}
+
+/// Whether somebody set it, rather than the default.
+fn is_asked_for(config: &Config, key: &str) -> bool {
+    let index = TABLE.iter().position(|s| s.key == key);
+    let source = index.and_then(|i| config.sources.get(i)).map(|(_, s)| s);
+    !matches!(source, None | Some(Source::Default))
+}
+
 /// Extra listeners are off as long as their protocol is not built. Whoever asked for one is told.
 fn warn_about_unbuilt(config: &Config) {
     let settings = &config.settings;
     let extra = [
         ("otlp_grpc_listen", &settings.otlp_grpc_listen),
-        ("otlp_http_listen", &settings.otlp_http_listen),
         ("flight_listen", &settings.flight_listen),
         ("pg_listen", &settings.pg_listen),
         ("syslog_tcp_listen", &settings.syslog_tcp_listen),
         ("syslog_udp_listen", &settings.syslog_udp_listen),
     ];
     for (key, listen) in extra {
-        let index = TABLE.iter().position(|s| s.key == key);
-        let source = index.and_then(|i| config.sources.get(i)).map(|(_, s)| s);
-        if *listen != Listen::Off && !matches!(source, None | Some(Source::Default)) {
+        if *listen != Listen::Off && is_asked_for(config, key) {
             tracing::warn!("{key}: this protocol is not built yet, the listener stays off");
         }
     }

@@ -12,7 +12,13 @@ use serde_saphyr::Spanned;
 use super::{ConfigError, TABLE};
 
 /// Sections with a structure of their own.
-const SECTIONS: &[&str] = &["global", "scrape_configs", "scrape_config_files", "web"];
+const SECTIONS: &[&str] = &[
+    "global",
+    "otlp",
+    "scrape_configs",
+    "scrape_config_files",
+    "web",
+];
 
 /// Bytes that a configuration file may have.
 const FILE_BYTES_MAX: u64 = 16 << 20;

@@ -1,12 +1,13 @@
 //! Configuration: one table of settings, read from flags, environment and file.
 //!
 //! Precedence: flag, then environment variable, then file, then default. The file is YAML; besides
-//! the keys of [`table::TABLE`] it takes the Prometheus sections `global`, `scrape_configs`,
+//! the keys of [`table::TABLE`] it takes the Prometheus sections `global`, `otlp`, `scrape_configs`,
 //! `scrape_config_files` and `web`. An unknown key is an error that names the line and the nearest
 //! key that exists.
 
 mod document;
 mod file;
+mod otlp;
 mod secret;
 pub mod table;
 mod values;
@@ -14,8 +15,11 @@ mod web;
 
 use std::path::{Path, PathBuf};
 
+use crate::otlp::{FEATURE_DELTAS_ADDED_UP, FEATURE_DELTAS_NATIVE};
+
 pub use document::settings_markdown;
 pub use file::{FileConfig, Located, Section};
+pub use otlp::{OtlpConfig, TranslationStrategy};
 pub use secret::Secret;
 pub use table::{Setting, Settings, Source, TABLE};
 pub use values::{ByteSize, Listen, LogFormat, SettingValue, Sync, parse_duration};
@@ -91,6 +95,8 @@ pub struct Config {
     pub file: FileConfig,
     /// TLS and users.
     pub web: WebConfig,
+    /// How OTLP metrics become series.
+    pub otlp: OtlpConfig,
 }
 
 impl Config {
@@ -134,11 +140,19 @@ impl Config {
             (None, Some(section)) => WebConfig::from_section(&file.path, section)?,
             (None, None) => WebConfig::default(),
         };
+        let otlp = OtlpConfig::of(&file)?;
+        let enabled = |name: &str| settings.enable_feature.iter().any(|f| f == name);
+        if enabled(FEATURE_DELTAS_ADDED_UP) && enabled(FEATURE_DELTAS_NATIVE) {
+            return Err(ConfigError::Invalid(format!(
+                "enable_feature: {FEATURE_DELTAS_ADDED_UP} and {FEATURE_DELTAS_NATIVE} exclude each other"
+            )));
+        }
         Ok(Self {
             settings,
             sources,
             file,
             web,
+            otlp,
         })
     }
 }

@@ -176,6 +176,10 @@ settings! {
     write_inflight_max: ByteSize = "256MiB";
     /// How far in the future a sample may lie; later ones are refused with 400.
     write_future_max: Duration = "10m";
+    /// Memory for the running totals of OTLP deltas (feature `otlp-deltatocumulative`), at most 1/32 of `memory_max`; new series beyond it are refused.
+    otlp_delta_memory_max: ByteSize = "64MiB";
+    /// Age after which the running total of an OTLP delta is forgotten.
+    otlp_delta_stale: Duration = "5m";
     /// Open connections per listener; beyond it a newcomer takes the place of the connection that has been idle for the longest, or waits. At most three quarters of the file descriptors that the system allows.
     connections_max: u32 = "8192";
     /// Time that a client has to send a request's head; also how long an idle connection is kept.

@@ -77,7 +77,8 @@ pub struct TimeLimits {
 }
 
 impl TimeLimits {
-    fn check(self, time_ms: i64) -> Result<TimestampNs, String> {
+    /// The time in nanoseconds.
+    pub(crate) fn check(self, time_ms: i64) -> Result<TimestampNs, String> {
         if time_ms > self.latest_ms {
             return Err(format!("timestamp {time_ms} is too far in the future"));
         }

@@ -212,9 +212,10 @@ impl Route {
     }
 }
 
-/// Registers every route of the table.
-pub fn register(router: Router<AppState>) -> Router<AppState> {
-    ROUTES.iter().fold(router, |router, route| {
+/// Registers the routes of the table that are wanted.
+pub fn register(router: Router<AppState>, wanted: impl Fn(&Route) -> bool) -> Router<AppState> {
+    let routes = ROUTES.iter().filter(|route| wanted(route));
+    routes.fold(router, |router, route| {
         let (first, others) = match route.verbs.split_first() {
             Some((first, others)) => (first.filter(), others),
             None => return router,

@@ -10,6 +10,7 @@ use crate::api::{
     sql, status, targets,
 };
 use crate::ingest::{pushgateway, remote_write};
+use crate::otlp;
 use crate::remote_read;
 
 const GET: &[Verb] = &[Verb::Get];
@@ -20,6 +21,8 @@ const POST_PUT: &[Verb] = &[Verb::Post, Verb::Put];
 const JSON: Answer = Answer::Body(&["application/json"]);
 const TEXT: Answer = Answer::Body(&["text/plain"]);
 const PROTOBUF: &[&str] = &["application/x-protobuf"];
+/// The two forms of OTLP.
+const OTLP: &[&str] = &["application/x-protobuf", "application/json"];
 /// What the text format and protobuf's delimited families are called.
 const EXPOSITION: Answer = Answer::Body(&["text/plain", "application/vnd.google.protobuf"]);
 const ADMIN: &str = "--enable-admin-api";
@@ -427,6 +430,24 @@ pub static ROUTES: &[Route] = &[
         "application/x-protobuf;proto=io.prometheus.write.v2.Request",
     ])
     .answers(Answer::Nothing),
+    Route::new(
+        "/v1/metrics",
+        POST,
+        Tag::Ingest,
+        "OpenTelemetry metrics (OTLP), also on the port of `otlp_http_listen`.",
+        |m| on(m, otlp::metrics::export),
+    )
+    .reads(OTLP)
+    .answers(Answer::Body(OTLP)),
+    Route::new(
+        "/api/v1/otlp/v1/metrics",
+        POST,
+        Tag::Ingest,
+        "OpenTelemetry metrics (OTLP), at Prometheus' path.",
+        |m| on(m, otlp::metrics::export),
+    )
+    .reads(OTLP)
+    .answers(Answer::Body(OTLP)),
     Route::new(
         "/metrics/{*group}",
         &[Verb::Put, Verb::Post],

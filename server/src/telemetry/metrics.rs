@@ -84,6 +84,10 @@ pub struct Metrics {
     pub ingest_inflight_bytes: AtomicU64,
     /// Writes refused because too much was in flight.
     pub ingest_refused: AtomicU64,
+    /// Data points of OTLP stored.
+    pub otlp_points: AtomicU64,
+    /// Data points of OTLP refused.
+    pub otlp_points_rejected: AtomicU64,
     /// Queries running.
     pub queries_running: AtomicU64,
     /// Queries waiting for their turn.
@@ -229,6 +233,13 @@ impl Metrics {
             "Writes refused because too many bytes were in flight.",
             load(&self.ingest_refused),
         );
+        let points = out.family(
+            "chronolith_otlp_points_total",
+            "Data points that came by OTLP.",
+            MetricType::Counter,
+        );
+        points.row(&[("result", "stored")], load(&self.otlp_points));
+        points.row(&[("result", "rejected")], load(&self.otlp_points_rejected));
         let commit = out.family(
             "chronolith_ingest_commit_duration_seconds",
             "Time from a decoded write to its durable acknowledgement.",
