@@ -48,6 +48,7 @@ pub static TARGETS: &[&Target] = &[
     &targets::sql::SQL,
     &targets::ingest::REMOTE_WRITE,
     &targets::ingest::EXPOSITION,
+    &targets::otlp::OTLP_METRICS,
     &targets::config::CONFIG,
 ];
 

@@ -5,6 +5,7 @@ pub mod config;
 pub mod ingest;
 pub mod labels;
 pub mod manifest;
+pub mod otlp;
 pub mod promql;
 pub mod rows;
 pub mod segment;

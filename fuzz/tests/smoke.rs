@@ -103,5 +103,6 @@ smoke_tests! {
     sql: targets::sql::SQL,
     remote_write: targets::ingest::REMOTE_WRITE,
     exposition: targets::ingest::EXPOSITION,
+    otlp_metrics: targets::otlp::OTLP_METRICS,
     config: targets::config::CONFIG,
 }
