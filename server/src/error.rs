@@ -124,6 +124,16 @@ impl ApiError {
         Self::new(ErrorType::Internal, message)
     }
 
+    /// As the envelope has it.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "status": "error",
+            "errorType": self.kind.as_str(),
+            "error": self.message,
+        })
+    }
+
     /// As plain text, for the endpoints that have no envelope (writes, health).
     #[must_use]
     pub fn into_text(self) -> Response {
@@ -144,11 +154,7 @@ fn add_retry_after(kind: ErrorType, response: &mut Response) {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let body = serde_json::json!({
-            "status": "error",
-            "errorType": self.kind.as_str(),
-            "error": self.message,
-        });
+        let body = self.to_json();
         let json = [(header::CONTENT_TYPE, "application/json")];
         let mut response = (self.kind.status(), json, body.to_string()).into_response();
         add_retry_after(self.kind, &mut response);

@@ -136,6 +136,18 @@ fn a_server_makes_backups_when_it_may() {
     let args = ["backup", "--url", &url, "--to", &backup];
     let text = succeeded(&run(&args));
     assert!(text.contains("1 segments"), "{text}");
+    // Without a terminal each step is told when it begins.
+    assert!(text.contains("copying"), "{text}");
+    let told = post(
+        &client,
+        &format!("/api/v1/admin/backup?to={backup}&progress=true"),
+    );
+    let lines = told.text();
+    let (first, last) = (lines.lines().next().unwrap(), lines.lines().last().unwrap());
+    assert!(first.contains("\"step\":"), "{lines}");
+    assert!(last.contains("\"status\":\"success\""), "{lines}");
+    let text = failed(&run(&["backup", "--url", &url, "--to", "/proc/no"]));
+    assert!(text.contains("/proc/no"), "{text}");
     for (bad, why) in [
         ("", "expected an absolute path"),
         ("?to=relative", "expected an absolute path"),

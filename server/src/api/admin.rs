@@ -1,13 +1,20 @@
 //! `/api/v1/admin/*`: refused unless `enable_admin_api` is on.
 
+use std::convert::Infallible;
 use std::hash::BuildHasher as _;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use chronolith_engine::model::{Signal, TimestampNs};
-use chronolith_engine::store::{BackupOptions, Pace, ReadBack};
-use http::StatusCode;
+use chronolith_engine::store::{BackupOptions, OnProgress, Pace, Progress, ReadBack, Step};
+use http::{StatusCode, header};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
 
 use super::envelope::success;
 use super::params::Params;
@@ -20,6 +27,10 @@ use crate::telemetry::now_ms;
 
 /// Where snapshots go below the data directory.
 const SNAPSHOT_DIR: &str = "snapshots";
+/// Between two lines of a backup's progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// Lines of progress that may wait for a slow client.
+const PROGRESS_LINES_MAX: usize = 16;
 
 fn enabled(state: &AppState) -> Result<(), ApiError> {
     if state.settings().enable_admin_api {
@@ -103,7 +114,7 @@ pub async fn snapshot(State(state): State<AppState>, params: Params) -> Result<R
             })
         })
         .await?;
-    let data = serde_json::json!({ "name": name });
+    let data = json!({ "name": name });
     Ok(success(&data.to_string(), &[], &[]))
 }
 
@@ -114,53 +125,125 @@ fn snapshot_name(now: TimestampNs) -> String {
     format!("{time}-{random:016x}")
 }
 
-/// `POST /api/v1/admin/backup?to=DIR[&read_back=all|copied|ends][&rate=BYTES]`: makes or renews the
-/// backup in a directory of this machine; answers with what was done.
+/// What a backup was asked to be.
+#[derive(Clone)]
+struct Backup {
+    to: PathBuf,
+    read_back: ReadBack,
+    pace: Pace,
+}
+
+impl Backup {
+    fn of(params: &Params) -> Result<Self, ApiError> {
+        let to = PathBuf::from(params.get("to").unwrap_or_default());
+        if !to.is_absolute() {
+            return Err(ApiError::parameter("to", "expected an absolute path"));
+        }
+        let read_back = match params.get_filled("read_back") {
+            None | Some("all") => ReadBack::All,
+            Some("copied") => ReadBack::Copied,
+            Some("ends") => ReadBack::Ends,
+            Some(_) => {
+                let why = "expected all, copied or ends";
+                return Err(ApiError::parameter("read_back", why));
+            }
+        };
+        let pace = match params.get_filled("rate") {
+            None => Pace::Shared,
+            Some(text) => match ByteSize::parse(text) {
+                Ok(rate) => Pace::BytesPerSecond(rate.0),
+                Err(why) => return Err(ApiError::parameter("rate", why)),
+            },
+        };
+        Ok(Self {
+            to,
+            read_back,
+            pace,
+        })
+    }
+
+    /// Makes or renews the backup; answers with what was done.
+    fn run(&self, state: &AppState, progress: Option<&OnProgress<'_>>) -> Result<Value, ApiError> {
+        let options = BackupOptions {
+            read_back: self.read_back,
+            pace: self.pace,
+            progress,
+            ..BackupOptions::default()
+        };
+        let made = state.store().backup(&self.to, &options);
+        state.metrics().backup(&made);
+        let report = made?;
+        Ok(json!({
+            "generation": report.generation.0,
+            "segments": report.segments,
+            "bytes": report.bytes,
+            "segments_copied": report.segments_copied,
+            "bytes_copied": report.bytes_copied,
+            "segments_reused": report.segments_reused,
+            "bytes_verified": report.bytes_verified,
+            "took_seconds": report.took.as_secs_f64(),
+        }))
+    }
+}
+
+/// `POST /api/v1/admin/backup?to=DIR[&read_back=all|copied|ends][&rate=BYTES][&progress=true]`: makes
+/// or renews the backup in a directory of this machine; answers with what was done, on request with
+/// how far it has got before that. It goes on when the client leaves.
 pub async fn backup(State(state): State<AppState>, params: Params) -> Result<Response, ApiError> {
     enabled(&state)?;
-    let to = PathBuf::from(params.get("to").unwrap_or_default());
-    if !to.is_absolute() {
-        return Err(ApiError::parameter("to", "expected an absolute path"));
+    let backup = Backup::of(&params)?;
+    if params.flag("progress")? {
+        return Ok(with_progress(state, backup));
     }
-    let read_back = match params.get_filled("read_back") {
-        None | Some("all") => ReadBack::All,
-        Some("copied") => ReadBack::Copied,
-        Some("ends") => ReadBack::Ends,
-        Some(_) => {
-            let why = "expected all, copied or ends";
-            return Err(ApiError::parameter("read_back", why));
-        }
-    };
-    let pace = match params.get_filled("rate") {
-        None => Pace::Shared,
-        Some(text) => match ByteSize::parse(text) {
-            Ok(rate) => Pace::BytesPerSecond(rate.0),
-            Err(why) => return Err(ApiError::parameter("rate", why)),
-        },
-    };
-    let report = state
-        .blocking(move |state| {
-            let options = BackupOptions {
-                read_back,
-                pace,
-                ..BackupOptions::default()
-            };
-            let made = state.store().backup(&to, &options);
-            state.metrics().backup(&made);
-            Ok(made?)
-        })
-        .await?;
-    let data = serde_json::json!({
-        "generation": report.generation.0,
-        "segments": report.segments,
-        "bytes": report.bytes,
-        "segments_copied": report.segments_copied,
-        "bytes_copied": report.bytes_copied,
-        "segments_reused": report.segments_reused,
-        "bytes_verified": report.bytes_verified,
-        "took_seconds": report.took.as_secs_f64(),
-    });
+    let data = state.blocking(move |state| backup.run(state, None)).await?;
     Ok(success(&data.to_string(), &[], &[]))
+}
+
+/// Lines of JSON: progress now and then, and at the end what would have been the whole answer.
+fn with_progress(state: AppState, backup: Backup) -> Response {
+    let (lines, from) = mpsc::channel::<String>(PROGRESS_LINES_MAX);
+    tokio::task::spawn_blocking(move || {
+        let told: Mutex<Option<(Step, Instant)>> = Mutex::new(None);
+        let tell = |progress: &Progress| {
+            let mut told = told.lock();
+            let now = Instant::now();
+            let is_news = told.is_none_or(|(step, at)| {
+                step != progress.step || now.duration_since(at) >= PROGRESS_INTERVAL
+            });
+            if is_news {
+                *told = Some((progress.step, now));
+                // A line that finds no room is left out: the next one tells more.
+                let _ = lines.try_send(progress_line(progress));
+            }
+            ControlFlow::Continue(())
+        };
+        let last = match backup.run(&state, Some(&tell)) {
+            Ok(data) => json!({"status": "success", "data": data}),
+            Err(error) => error.to_json(),
+        };
+        let _ = lines.blocking_send(format!("{last}\n"));
+    });
+    let stream = futures::stream::unfold(from, async |mut from| {
+        let line = from.recv().await?;
+        Some((Ok::<_, Infallible>(line), from))
+    });
+    let headers = [(header::CONTENT_TYPE, "application/x-ndjson")];
+    (headers, Body::from_stream(stream)).into_response()
+}
+
+fn progress_line(progress: &Progress) -> String {
+    let step = match progress.step {
+        Step::Copy => "copy",
+        Step::Verify => "verify",
+    };
+    let line = json!({
+        "step": step,
+        "files_done": progress.files_done,
+        "files": progress.files,
+        "bytes_done": progress.bytes_done,
+        "bytes": progress.bytes,
+    });
+    format!("{line}\n")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! for native histograms. Each series bears the external labels of this server that it lacks, and
 //! `instance=""` where it has no instance, so that whoever scrapes does not add its own.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,7 +16,6 @@ use chronolith_engine::model::{
 use chronolith_engine::{Matcher, RequestContext, ScanRequest, Store};
 use http::{HeaderMap, header};
 
-use super::health::TEXT_FORMAT;
 use super::params::Params;
 use super::selectors::required_matcher_sets;
 use crate::error::{ApiError, ErrorType};
@@ -23,7 +23,8 @@ use crate::request::Caller;
 use crate::state::AppState;
 use crate::telemetry::now_ms;
 use crate::telemetry::push_escaped;
-use crate::wire::metric_family::{self, Content, Family, Kind, Metric};
+use crate::wire::exposition_format::{Escaping, ExpositionFormat, is_plain};
+use crate::wire::metric_family::{Content, Family, Kind, Metric};
 use crate::wire::number;
 
 /// Answers with the last samples.
@@ -34,8 +35,7 @@ pub async fn federate(
     params: Params,
 ) -> Result<Response, ApiError> {
     let sets = required_matcher_sets(&params)?;
-    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
-    let in_protobuf = metric_family::is_preferred(accept.unwrap_or_default());
+    let format = ExpositionFormat::negotiate(&headers);
     let timeout = params.timeout(state.settings().query_timeout)?;
     let lookback_ms =
         i64::try_from(state.settings().query_lookback.as_millis()).unwrap_or(i64::MAX);
@@ -50,17 +50,13 @@ pub async fn federate(
                 external: state.scraper().external_labels(),
             };
             let found = reading.last_samples(state.store(), &context, &sets, range)?;
-            Ok(match in_protobuf {
-                true => to_protobuf(&found),
-                false => to_text(&found).into_bytes(),
+            Ok(match format.protobuf {
+                true => to_protobuf(&found, format.escaping),
+                false => to_text(&found, format.escaping).into_bytes(),
             })
         })
         .await?;
-    let content_type = match in_protobuf {
-        true => metric_family::DELIMITED,
-        false => TEXT_FORMAT,
-    };
-    Ok(([(header::CONTENT_TYPE, content_type)], body).into_response())
+    Ok(([(header::CONTENT_TYPE, format.content_type())], body).into_response())
 }
 
 /// The last sample of a series.
@@ -169,13 +165,14 @@ fn last_of(columns: &SampleColumns) -> Option<Last> {
 }
 
 /// A family per name and kind.
-fn to_protobuf(found: &Found) -> Vec<u8> {
+fn to_protobuf(found: &Found, escaping: Escaping) -> Vec<u8> {
     let mut out = Vec::new();
     let mut family: Option<Family<'_>> = None;
     let mut sorted: Vec<_> = found.iter().collect();
     sorted.sort_by(|((a, _), x), ((b, _), y)| (a, x.kind()).cmp(&(b, y.kind())));
     for ((name, labels), last) in sorted {
-        let continues = |f: &Family<'_>| f.name == name.as_str() && f.kind == last.kind();
+        let name = escaping.apply(name);
+        let continues = |f: &Family<'_>| f.name == name && f.kind == last.kind();
         if !family.as_ref().is_some_and(continues) {
             if let Some(done) = &family {
                 done.push_delimited(&mut out);
@@ -187,13 +184,13 @@ fn to_protobuf(found: &Found) -> Vec<u8> {
                 metrics: Vec::new(),
             });
         }
-        let mut pairs: Vec<(&str, &str)> = labels
+        let mut pairs: Vec<(Cow<'_, str>, &str)> = labels
             .iter()
             .filter(|label| label.name != METRIC_NAME)
-            .map(|label| (label.name, label.value))
+            .map(|label| (escaping.apply(label.name), label.value))
             .collect();
         if labels.get("instance").is_none() {
-            pairs.push(("instance", ""));
+            pairs.push(("instance".into(), ""));
         }
         let content = match &last.value {
             LastValue::Float(value) => Content::Number(*value),
@@ -213,15 +210,16 @@ fn to_protobuf(found: &Found) -> Vec<u8> {
     out
 }
 
-fn to_text(found: &Found) -> String {
+fn to_text(found: &Found, escaping: Escaping) -> String {
     let mut out = String::new();
     let mut last_name = None;
-    for ((name, labels), last) in found {
+    for ((original, labels), last) in found {
         let LastValue::Float(value) = &last.value else {
             continue;
         };
-        let plain = is_plain_name(name);
-        if last_name != Some(name) {
+        let name = &*escaping.apply(original);
+        let plain = is_plain(name);
+        if last_name != Some(original) {
             out.push_str("# TYPE ");
             if plain {
                 out.push_str(name);
@@ -229,12 +227,12 @@ fn to_text(found: &Found) -> String {
                 push_quoted(&mut out, name);
             }
             out.push_str(" untyped\n");
-            last_name = Some(name);
+            last_name = Some(original);
         }
         if plain {
             out.push_str(name);
         }
-        push_labels(&mut out, name, plain, labels);
+        push_labels(&mut out, (!plain).then_some(name), labels, escaping);
         out.push(' ');
         number::push_float(&mut out, *value);
         out.push_str(&format!(" {}\n", last.time_ms));
@@ -242,21 +240,22 @@ fn to_text(found: &Found) -> String {
     out
 }
 
-/// Names beyond the old rules stand quoted inside the braces.
-fn push_labels(out: &mut String, name: &str, plain: bool, labels: &Labels) {
+/// Names beyond the old rules stand quoted inside the braces, that of the metric too.
+fn push_labels(out: &mut String, metric: Option<&str>, labels: &Labels, escaping: Escaping) {
     out.push('{');
     let mut separator = "";
-    if !plain {
-        push_quoted(out, name);
+    if let Some(metric) = metric {
+        push_quoted(out, metric);
         separator = ",";
     }
     for label in labels.iter().filter(|l| l.name != METRIC_NAME) {
         out.push_str(separator);
         separator = ",";
-        if is_plain_name(label.name) && !label.name.contains(':') {
-            out.push_str(label.name);
+        let name = escaping.apply(label.name);
+        if is_plain(&name) && !name.contains(':') {
+            out.push_str(&name);
         } else {
-            push_quoted(out, label.name);
+            push_quoted(out, &name);
         }
         out.push('=');
         push_quoted(out, label.value);
@@ -273,14 +272,6 @@ fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
     push_escaped(out, text);
     out.push('"');
-}
-
-fn is_plain_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes
-        .next()
-        .is_some_and(|b| b.is_ascii_alphabetic() || b == b'_' || b == b':')
-        && bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b':')
 }
 
 #[cfg(test)]
@@ -309,12 +300,17 @@ mod tests {
             (("native".to_owned(), histogram), native),
         ]);
         assert_eq!(
-            to_text(&found),
+            to_text(&found, Escaping::AllowUtf8),
             "# TYPE \"my.metric\" untyped\n{\"my.metric\",instance=\"i\"} 0.5 2\n\
              # TYPE up untyped\nup{job=\"a\\\"b\",instance=\"\"} 1 1500\n"
         );
         // Three families, each with its length in front.
-        let protobuf = to_protobuf(&found);
+        let text = to_text(&found, Escaping::Underscores);
+        assert!(
+            text.contains("\nmy_metric{instance=\"i\"} 0.5 2\n"),
+            "{text}"
+        );
+        let protobuf = to_protobuf(&found, Escaping::AllowUtf8);
         let mut rest = protobuf.as_slice();
         let mut families = 0;
         while let Some((length, after)) = rest.split_first() {

@@ -7,10 +7,7 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::envelope::json_response;
 use crate::state::AppState;
-use crate::wire::metric_family;
-
-/// The media type of the text format.
-pub const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
+use crate::wire::exposition_format::ExpositionFormat;
 
 /// `GET /health/live`, `/-/healthy`: the process answers.
 pub async fn live() -> &'static str {
@@ -62,11 +59,11 @@ pub async fn version() -> Response {
 
 /// `GET /metrics`: the server's own metrics, in the text format or, by `Accept`, in protobuf.
 pub async fn metrics(State(state): State<AppState>, headers: HeaderMap) -> Response {
-    let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
-    let in_protobuf = metric_family::is_preferred(accept.unwrap_or_default());
+    // Our own names are plain: there is nothing to escape.
+    let format = ExpositionFormat::negotiate(&headers);
     let written = state.blocking(move |state| {
         let exposition = state.exposition();
-        if !in_protobuf {
+        if !format.protobuf {
             return Ok(exposition.to_text().into_bytes());
         }
         let mut out = Vec::new();
@@ -75,12 +72,8 @@ pub async fn metrics(State(state): State<AppState>, headers: HeaderMap) -> Respo
         }
         Ok(out)
     });
-    let content_type = match in_protobuf {
-        true => metric_family::DELIMITED,
-        false => TEXT_FORMAT,
-    };
     match written.await {
-        Ok(body) => ([(header::CONTENT_TYPE, content_type)], body).into_response(),
+        Ok(body) => ([(header::CONTENT_TYPE, format.content_type())], body).into_response(),
         Err(error) => error.into_text(),
     }
 }

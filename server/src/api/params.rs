@@ -19,6 +19,14 @@ const FORM_BYTES_MAX: usize = 4 << 20;
 const PARAMETERS_MAX: usize = 10_000;
 /// Times that can be computed with: ± 285 thousand years, far beyond what can be stored.
 const TIME_MS_MAX: f64 = 9_007_199_254_740_992.0;
+/// The seconds from the epoch that Prometheus' clients may send for "all time"; what lies between the
+/// two bounds counts as the nearer one.
+const TIME_SECONDS_MAX: f64 = 9.3e15;
+/// What Prometheus writes for the first and the last time that there is.
+const FIRST_AND_LAST: [(&str, f64); 2] = [
+    ("-292273086-05-16T16:47:06Z", -TIME_MS_MAX),
+    ("292277025-08-18T07:12:54.999999999Z", TIME_MS_MAX),
+];
 
 /// The parameters, in the order in which they came.
 #[derive(Clone, Debug, Default)]
@@ -216,16 +224,18 @@ fn decode(text: &str) -> Option<String> {
 /// A message in Prometheus' words.
 pub fn parse_time_ms(text: &str) -> Result<i64, String> {
     let refused = || format!("cannot parse {text:?} to a valid timestamp");
-    if let Ok(seconds) = text.parse::<f64>() {
-        let ms = (seconds * 1000.0).round();
-        #[expect(clippy::cast_possible_truncation, reason = "checked to be in range")]
-        return if ms.abs() <= TIME_MS_MAX {
-            Ok(ms as i64)
-        } else {
-            Err(refused())
-        };
-    }
-    parse_rfc3339_ms(text).ok_or_else(refused)
+    let bound = FIRST_AND_LAST.iter().find(|(bound, _)| *bound == text);
+    let ms = match (text.parse::<f64>(), bound) {
+        (_, Some((_, ms))) => *ms,
+        (Ok(seconds), None) if seconds.abs() <= TIME_SECONDS_MAX => {
+            let ms = (seconds * 1000.0).round();
+            ms.clamp(-TIME_MS_MAX, TIME_MS_MAX)
+        }
+        (Ok(_), None) => return Err(refused()),
+        (Err(_), None) => return parse_rfc3339_ms(text).ok_or_else(refused),
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "clamped to its range")]
+    Ok(ms as i64)
 }
 
 /// `2006-01-02T15:04:05.999Z` or with an offset instead of `Z`.
@@ -345,6 +355,9 @@ mod tests {
             ("2001-02-29T00:00:00Z", None),
             ("yesterday", None),
             ("", None),
+            ("-9223309901257974", Some(-9_007_199_254_740_992)),
+            ("9223372036854775.807", Some(9_007_199_254_740_992)),
+            ("-292273086-05-16T16:47:06Z", Some(-9_007_199_254_740_992)),
             ("9e99", None),
             ("NaN", None),
             ("2015-06-03T13:21:58", None),

@@ -4,7 +4,7 @@
 //! command needs no right to write to it.
 
 use anyhow::{Context as _, bail};
-use chronolith_engine::store::{BackupOptions, BackupReport, Pace};
+use chronolith_engine::store::{BackupOptions, BackupReport, Pace, Progress, Step};
 use chronolith_engine::{Store, StoreOptions};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
@@ -81,12 +81,23 @@ fn backup_remote(args: &BackupArgs, url: &str) -> anyhow::Result<u8> {
     if let Some(rate) = args.rate {
         form.push_str(&format!("&rate={rate}"));
     }
+    form.push_str("&progress=true");
     let headers = [("content-type", "application/x-www-form-urlencoded")];
     let runtime = super::serve::runtime()?;
-    let answer = runtime.block_on(remote::post(url, "/api/v1/admin/backup", &headers, form))?;
+    let bar = ProgressBar::new();
+    let show = |line: &[u8]| {
+        if let Some(progress) = progress_of(line) {
+            let _ = bar.show(&progress);
+        }
+    };
+    let path = "/api/v1/admin/backup";
+    let answer = runtime.block_on(remote::post_for_lines(url, path, &headers, form, show));
+    bar.end();
+    let answer = answer?;
     let body: Value = serde_json::from_slice(&answer.body)
         .with_context(|| format!("{url} answered {} without JSON", answer.status))?;
-    if answer.status != 200 {
+    // Once progress was told the status cannot say any more what became of it.
+    if answer.status != 200 || body["status"] != "success" {
         bail!("{}", body["error"].as_str().unwrap_or("the server refused"));
     }
     let data = &body["data"];
@@ -103,6 +114,22 @@ fn backup_remote(args: &BackupArgs, url: &str) -> anyhow::Result<u8> {
         data["took_seconds"].as_f64().unwrap_or_default()
     );
     Ok(0)
+}
+
+/// A line of a server's progress.
+fn progress_of(line: &[u8]) -> Option<Progress> {
+    let line: Value = serde_json::from_slice(line).ok()?;
+    let number = |name: &str| line[name].as_u64();
+    Some(Progress {
+        step: match line["step"].as_str()? {
+            "copy" => Step::Copy,
+            _ => Step::Verify,
+        },
+        files_done: number("files_done")?,
+        files: number("files")?,
+        bytes_done: number("bytes_done")?,
+        bytes: number("bytes")?,
+    })
 }
 
 /// `chronolith restore --from DIR --data-dir DIR`

@@ -131,6 +131,11 @@ pub(super) const RATE: Parameter = optional(
     Kind::Text,
     "Bytes a second, such as 50MiB; default half of the time.",
 );
+pub(super) const PROGRESS: Parameter = optional(
+    "progress",
+    Kind::Flag,
+    "Answer with lines of JSON: how far it has got now and then, at the end the usual answer.",
+);
 pub(super) const GROUP: Parameter = required(
     "group",
     Kind::Path,

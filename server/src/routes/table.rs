@@ -387,7 +387,7 @@ pub static ROUTES: &[Route] = &[
         "Makes or renews a backup.",
         |m| on(m, admin::backup),
     )
-    .takes(&[BACKUP_TO, READ_BACK, RATE])
+    .takes(&[BACKUP_TO, READ_BACK, RATE, PROGRESS])
     .needs(ADMIN),
     Route::new(
         "/api/v1/admin/tsdb/delete_series",

@@ -1,5 +1,6 @@
 //! Metric families at one moment, to be written as text or stored as samples.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use chronolith_engine::model::MetricType;
@@ -104,7 +105,7 @@ impl Family {
             }
         };
         metric_family::Family {
-            name: self.name,
+            name: self.name.into(),
             help: self.help,
             kind,
             metrics,
@@ -159,15 +160,15 @@ impl Family {
 }
 
 /// A row's labels without one of them.
-fn labels_of<'a>(row: &'a Row, without: &str) -> Vec<(&'a str, &'a str)> {
+fn labels_of<'a>(row: &'a Row, without: &str) -> Vec<(Cow<'a, str>, &'a str)> {
     let labels = row.labels.iter().filter(|(name, _)| *name != without);
     labels
-        .map(|(name, value)| (*name, value.as_str()))
+        .map(|(name, value)| (Cow::Borrowed(*name), value.as_str()))
         .collect()
 }
 
 /// A metric of now.
-fn timeless<'a>(labels: Vec<(&'a str, &'a str)>, content: Content<'a>) -> Metric<'a> {
+fn timeless<'a>(labels: Vec<(Cow<'a, str>, &'a str)>, content: Content<'a>) -> Metric<'a> {
     Metric {
         labels,
         content,
@@ -218,7 +219,7 @@ mod tests {
         }
         let family = family.to_metric_family();
         assert_eq!(family.metrics.len(), 2);
-        assert_eq!(family.metrics[1].labels, [("kind", "b")]);
+        assert_eq!(family.metrics[1].labels, [("kind".into(), "b")]);
         let expected = Classic {
             count: 2.0,
             sum: 1.5,

@@ -4,6 +4,8 @@
 //! integers are strings, and infinities and NaN are the strings `Infinity`, `-Infinity`, `NaN`, as
 //! protobuf's JSON mapping has it.
 
+use std::borrow::Cow;
+
 use chronolith_engine::model::{
     BucketSpan as Span, CounterResetHint, Histogram as NativeHistogram, MetricType,
 };
@@ -12,10 +14,6 @@ use serde_json::{Map, Value, json};
 use super::protobuf::{
     push_bytes, push_double, push_doubles, push_number, push_signed, push_varint,
 };
-
-/// The media type of a sequence of families, each with its length in front.
-pub const DELIMITED: &str =
-    "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
 
 /// What a family is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,7 +121,7 @@ pub enum Content<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Metric<'a> {
     /// Labels besides the name.
-    pub labels: Vec<(&'a str, &'a str)>,
+    pub labels: Vec<(Cow<'a, str>, &'a str)>,
     /// What it holds.
     pub content: Content<'a>,
     /// When, ms since the epoch, if it says so.
@@ -134,7 +132,7 @@ pub struct Metric<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Family<'a> {
     /// The name.
-    pub name: &'a str,
+    pub name: Cow<'a, str>,
     /// What it is about.
     pub help: &'a str,
     /// What it is.
@@ -360,37 +358,6 @@ fn native_json(histogram: &NativeHistogram) -> Value {
     })
 }
 
-/// Whether an `Accept` header prefers delimited protobuf to text: the clause with the highest weight
-/// among those that can be served decides, the first of equals.
-#[must_use]
-pub fn is_preferred(accept: &str) -> bool {
-    let mut best = (0.0, false);
-    for clause in accept.split(',') {
-        let mut parts = clause.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let (mut weight, mut proto, mut encoding) = (1.0, "", "");
-        for part in parts {
-            let (name, value) = part.split_once('=').unwrap_or((part, ""));
-            let value = value.trim().trim_matches('"');
-            match name.trim() {
-                "q" => weight = value.parse().unwrap_or(0.0),
-                "proto" => proto = value,
-                "encoding" => encoding = value,
-                _ => {}
-            }
-        }
-        let is_protobuf = media == "application/vnd.google.protobuf";
-        let served = match is_protobuf {
-            true => proto == "io.prometheus.client.MetricFamily" && encoding == "delimited",
-            false => matches!(media.as_str(), "text/plain" | "text/*" | "*/*"),
-        };
-        if served && weight > best.0 {
-            best = (weight, is_protobuf);
-        }
-    }
-    best.1
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,11 +366,11 @@ mod tests {
     #[test]
     fn families_are_written_with_their_length() {
         let family = Family {
-            name: "up",
+            name: "up".into(),
             help: "Lives.",
             kind: Kind::Gauge,
             metrics: vec![Metric {
-                labels: vec![("job", "a")],
+                labels: vec![("job".into(), "a")],
                 content: Content::Number(1.0),
                 time_ms: Some(1_500),
             }],
@@ -435,7 +402,7 @@ mod tests {
             buckets: vec![(0.1, 2.0), (f64::INFINITY, 3.0)],
         };
         let family = Family {
-            name: "h",
+            name: "h".into(),
             help: "",
             kind: Kind::Histogram,
             metrics: vec![Metric {
@@ -479,20 +446,5 @@ mod tests {
             classic.buckets,
             [(1.0, 1.0), (2.0, 1.0), (f64::INFINITY, 6.0)]
         );
-    }
-
-    #[test]
-    fn the_best_clause_decides() {
-        let protobuf = format!("{DELIMITED};q=0.7");
-        for (accept, expected) in [
-            ("", false),
-            ("*/*", false),
-            (DELIMITED, true),
-            (&format!("{protobuf},text/plain;version=0.0.4;q=0.5"), true),
-            (&format!("text/plain;q=0.8,{protobuf}"), false),
-            ("application/vnd.google.protobuf;encoding=text", false),
-        ] {
-            assert_eq!(is_preferred(accept), expected, "{accept}");
-        }
     }
 }

@@ -1,6 +1,7 @@
 //! How answers are written: numbers, JSON, YAML and protobuf, straight into the output, without a tree
 //! between.
 
+pub mod exposition_format;
 pub mod json;
 pub mod metric_family;
 pub mod number;
