@@ -160,8 +160,8 @@ fn a_server_makes_backups_when_it_may() {
     }
     let metrics = client.get("/metrics").text();
     for line in [
-        "chronolith_backup_runs_total{result=\"success\"} 1",
-        "chronolith_backup_runs_total{result=\"failure\"} 0",
+        "chronolith_backup_runs_total{result=\"success\"} 2",
+        "chronolith_backup_runs_total{result=\"failure\"} 1",
         "# TYPE chronolith_wal_sync_duration_seconds histogram",
         "chronolith_wal_poisoned 0",
     ] {
