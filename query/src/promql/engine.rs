@@ -21,6 +21,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::ast::{Expr, ValueType};
 use super::batch::{HistogramPoint as SamplePoint, SampleBatch, StepTable};
 use super::cache::{CacheStats, CacheableQuery, ResultCache};
+use super::exec::Measured;
 use super::exec::name_removal::same_labelset;
 use super::exec::series_scan::Spread;
 use super::exec::state::{HeldSamples, QueryState};
@@ -145,8 +146,10 @@ pub struct PromqlEngine {
 struct Inner {
     store: Store,
     options: PromqlOptions,
-    runtime: Arc<RuntimeEnv>,
-    session: SessionConfig,
+    /// What plans run in: it is the same for all queries.
+    task: Arc<TaskContext>,
+    /// The same for plans that will be shown.
+    measured_task: Arc<TaskContext>,
     places: Semaphore,
     cache: Option<ResultCache>,
 }
@@ -192,15 +195,17 @@ impl PromqlEngine {
             Err(error) => panic!("bug: no DataFusion runtime: {error}"),
         };
         let places = Semaphore::new(options.concurrency_max.max(1));
-        let session = SessionConfig::new();
+        let task = task_context(SessionConfig::new(), &runtime);
+        let measured = SessionConfig::new().with_extension(Arc::new(Measured));
+        let measured_task = task_context(measured, &runtime);
         let cache_bytes_max = options.cache_bytes_max;
         let cache = (cache_bytes_max > 0).then(|| ResultCache::new(cache_bytes_max));
         Self {
             inner: Arc::new(Inner {
                 store,
                 options,
-                runtime,
-                session,
+                task,
+                measured_task,
                 places,
                 cache,
             }),
@@ -366,6 +371,19 @@ fn range_times(query: &Query, start_ms: i64, end_ms: i64, step_ms: i64) -> Resul
     })
 }
 
+fn task_context(session: SessionConfig, runtime: &Arc<RuntimeEnv>) -> Arc<TaskContext> {
+    Arc::new(TaskContext::new(
+        None,
+        String::new(),
+        session,
+        Default::default(),
+        Default::default(),
+        Default::default(),
+        Default::default(),
+        Arc::clone(runtime),
+    ))
+}
+
 impl Inner {
     async fn run(
         &self,
@@ -404,6 +422,7 @@ impl Inner {
             times,
             snapshot: &snapshot,
             state: &state,
+            explain: options.explain,
         };
         let opening = started.elapsed();
         let answer = match self.cacheable(&evaluation, options) {
@@ -556,19 +575,6 @@ impl Inner {
         )
     }
 
-    fn task(&self) -> Arc<TaskContext> {
-        Arc::new(TaskContext::new(
-            None,
-            String::new(),
-            self.session.clone(),
-            Default::default(),
-            Default::default(),
-            Default::default(),
-            Default::default(),
-            Arc::clone(&self.runtime),
-        ))
-    }
-
     /// Plans and runs the expression at some of the query's steps.
     async fn evaluate(&self, evaluation: &Evaluation<'_>, times: Times) -> Result<Evaluated> {
         let Evaluation {
@@ -598,7 +604,12 @@ impl Inner {
             Root::Samples(plan) => (plan, true),
         };
         let preparation = started.elapsed();
-        let mut stream = plan.execute(0, self.task())?;
+        let task = if evaluation.explain {
+            &self.measured_task
+        } else {
+            &self.task
+        };
+        let mut stream = plan.execute(0, Arc::clone(task))?;
         let mut answer = Answer::new(times, state);
         while let Some(batch) = stream.try_next().await? {
             state.check()?;
@@ -631,6 +642,8 @@ struct Evaluation<'a> {
     /// What all selectors read.
     snapshot: &'a Snapshot,
     state: &'a Arc<QueryState>,
+    /// The plan will be shown.
+    explain: bool,
 }
 
 /// What became of it.

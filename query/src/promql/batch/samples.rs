@@ -216,6 +216,11 @@ impl SampleBatchBuilder {
         self.rows
     }
 
+    /// How many samples there are, those of the current series included.
+    pub fn sample_count(&self) -> usize {
+        self.times.len() + self.histogram_times.len()
+    }
+
     /// Whether the batch is large enough to be handed on.
     pub fn is_full(&self) -> bool {
         self.times.len() >= 1 << 14 || self.histogram_times.len() >= 1 << 10 || self.rows >= 2048

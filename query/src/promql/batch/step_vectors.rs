@@ -13,7 +13,7 @@
 //! empty in a metric of floats. A scalar is a single row with an empty label set and no nulls.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
     Array, ArrayRef, BinaryArray, BinaryBuilder, BooleanArray, BooleanBufferBuilder,
@@ -44,6 +44,38 @@ fn item(data_type: DataType, nullable: bool) -> Arc<Field> {
     Arc::new(Field::new("item", data_type, nullable))
 }
 
+fn list(name: &str, item: &LazyLock<Arc<Field>>) -> Arc<Field> {
+    Arc::new(Field::new(name, DataType::List(Arc::clone(item)), false))
+}
+
+// Schemas are made for every operator of every query: their parts are kept.
+static FLOAT: LazyLock<Arc<Field>> = LazyLock::new(|| item(DataType::Float64, true));
+static STEP: LazyLock<Arc<Field>> = LazyLock::new(|| item(DataType::UInt32, false));
+static HISTOGRAM: LazyLock<Arc<Field>> = LazyLock::new(|| item(DataType::Binary, false));
+static FIELDS: LazyLock<[Arc<Field>; 4]> = LazyLock::new(|| {
+    [
+        Arc::new(Field::new("labels", DataType::Binary, false)),
+        Arc::new(Field::new("drop_name", DataType::Boolean, false)),
+        list("histogram_steps", &STEP),
+        list("histograms", &HISTOGRAM),
+    ]
+});
+static INSTANT_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| schema_of(1));
+
+fn schema_of(steps: usize) -> SchemaRef {
+    let width = i32::try_from(steps).unwrap_or(i32::MAX);
+    let values = DataType::FixedSizeList(Arc::clone(&FLOAT), width);
+    let values = Arc::new(Field::new("values", values, false));
+    let [labels, drop_name, histogram_steps, histograms] = FIELDS.clone();
+    Arc::new(Schema::new(vec![
+        labels,
+        drop_name,
+        values,
+        histogram_steps,
+        histograms,
+    ]))
+}
+
 fn bug(what: &str) -> DataFusionError {
     DataFusionError::Internal(format!("bug: not a batch of step vectors: {what}"))
 }
@@ -51,23 +83,10 @@ fn bug(what: &str) -> DataFusionError {
 impl StepVectors {
     /// The schema of batches with `steps` steps.
     pub fn schema(steps: usize) -> SchemaRef {
-        let width = i32::try_from(steps).unwrap_or(i32::MAX);
-        let values = DataType::FixedSizeList(item(DataType::Float64, true), width);
-        Arc::new(Schema::new(vec![
-            Field::new("labels", DataType::Binary, false),
-            Field::new("drop_name", DataType::Boolean, false),
-            Field::new("values", values, false),
-            Field::new(
-                "histogram_steps",
-                DataType::List(item(DataType::UInt32, false)),
-                false,
-            ),
-            Field::new(
-                "histograms",
-                DataType::List(item(DataType::Binary, false)),
-                false,
-            ),
-        ]))
+        match steps {
+            1 => Arc::clone(&INSTANT_SCHEMA),
+            _ => schema_of(steps),
+        }
     }
 
     /// How many steps a schema made by [`schema`](Self::schema) stands for.
@@ -149,20 +168,16 @@ impl StepVectors {
     /// Columns that do not fit together, which is a bug.
     pub fn into_batch_of(self, schema: SchemaRef) -> Result<RecordBatch> {
         let width = i32::try_from(self.steps).map_err(|_| bug("too many steps"))?;
-        let values = FixedSizeListArray::try_new(
-            item(DataType::Float64, true),
-            width,
-            Arc::new(self.values),
-            None,
-        )?;
+        let values =
+            FixedSizeListArray::try_new(Arc::clone(&FLOAT), width, Arc::new(self.values), None)?;
         let steps = ListArray::try_new(
-            item(DataType::UInt32, false),
+            Arc::clone(&STEP),
             self.histogram_offsets.clone(),
             Arc::new(self.histogram_steps),
             None,
         )?;
         let histograms = ListArray::try_new(
-            item(DataType::Binary, false),
+            Arc::clone(&HISTOGRAM),
             self.histogram_offsets,
             Arc::new(self.histograms),
             None,

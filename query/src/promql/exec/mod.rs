@@ -34,5 +34,5 @@ pub mod subquery;
 pub mod time_grid;
 pub mod window_samples;
 
-pub use operator::{Inputs, Operator, OperatorExec};
+pub use operator::{Inputs, Measured, Operator, OperatorExec};
 pub use state::{HeldSamples, QueryState, SampleCounts, StepCounts};

@@ -20,7 +20,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{
-    BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, Time,
+    BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, ScopedTimerGuard, Time,
 };
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
@@ -60,6 +60,29 @@ pub trait Operator: Debug + Send + Sync + 'static {
 /// The partitions of a plan.
 pub fn partition_count(plan: &Arc<dyn ExecutionPlan>) -> usize {
     plan.properties().partitioning.partition_count()
+}
+
+/// An extension of the session's configuration: the plan will be shown, so its operators count and
+/// time what they do. Counting costs a small query more than its evaluation.
+#[derive(Debug)]
+pub struct Measured;
+
+fn is_measured(context: &TaskContext) -> bool {
+    context
+        .session_config()
+        .get_extension::<Measured>()
+        .is_some()
+}
+
+/// Where an operator counts the time it takes, if it does.
+#[derive(Debug, Clone)]
+pub struct Stopwatch(Option<Time>);
+
+impl Stopwatch {
+    /// Counts until the guard is dropped.
+    pub fn timer(&self) -> Option<ScopedTimerGuard<'_>> {
+        self.0.as_ref().map(Time::timer)
+    }
 }
 
 /// A physical operator as a node of a plan.
@@ -148,6 +171,7 @@ impl<O: Operator> ExecutionPlan for OperatorExec<O> {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
+        let metrics = is_measured(&context).then(|| BaselineMetrics::new(&self.metrics, partition));
         let inputs = Inputs {
             shared: SharedInputs {
                 plans: Arc::clone(&self.inputs),
@@ -155,7 +179,7 @@ impl<O: Operator> ExecutionPlan for OperatorExec<O> {
             },
             partition,
             schema: self.schema(),
-            metrics: BaselineMetrics::new(&self.metrics, partition),
+            metrics,
             name: O::NAME,
         };
         Arc::clone(&self.operator).execute(inputs)
@@ -188,7 +212,7 @@ pub struct Inputs {
     shared: SharedInputs,
     partition: usize,
     schema: SchemaRef,
-    metrics: BaselineMetrics,
+    metrics: Option<BaselineMetrics>,
     name: &'static str,
 }
 
@@ -227,10 +251,11 @@ impl Inputs {
 
     /// The operator of input `index`, if it is of that kind, to be run by this one; and where to
     /// count what it gives.
-    pub fn operator<O: Operator>(&self, index: usize) -> Option<(Arc<O>, BaselineMetrics)> {
+    pub fn operator<O: Operator>(&self, index: usize) -> Option<(Arc<O>, Option<BaselineMetrics>)> {
         let plan = self.shared.plans.get(index)?;
         let exec = plan.downcast_ref::<OperatorExec<O>>()?;
-        let metrics = BaselineMetrics::new(&exec.metrics, self.partition);
+        let measured = self.metrics.is_some();
+        let metrics = measured.then(|| BaselineMetrics::new(&exec.metrics, self.partition));
         Some((Arc::clone(&exec.operator), metrics))
     }
 
@@ -383,14 +408,17 @@ impl Inputs {
         self,
         output: impl Stream<Item = Result<RecordBatch>> + Send + 'static,
     ) -> SendableRecordBatchStream {
-        let metrics = self.metrics;
+        let Some(metrics) = self.metrics else {
+            return Box::pin(RecordBatchStreamAdapter::new(self.schema, output));
+        };
         let counted = output.inspect_ok(move |batch| metrics.record_output(batch.num_rows()));
         Box::pin(RecordBatchStreamAdapter::new(self.schema, counted))
     }
 
     /// Where the time spent in the operator itself is counted.
-    pub fn compute_time(&self) -> Time {
-        self.metrics.elapsed_compute().clone()
+    pub fn compute_time(&self) -> Stopwatch {
+        let metrics = self.metrics.as_ref();
+        Stopwatch(metrics.map(|metrics| metrics.elapsed_compute().clone()))
     }
 }
 

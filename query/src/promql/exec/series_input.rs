@@ -88,7 +88,7 @@ pub fn consume<C: SeriesConsumer>(
             let mut work = Work::new(make(scalars.await?));
             Ok::<_, DataFusionError>(stream::poll_fn(move |_| {
                 let _timer = time.timer();
-                Poll::Ready(work.read(&mut reader, &metrics).transpose())
+                Poll::Ready(work.read(&mut reader, metrics.as_ref()).transpose())
             }))
         });
         return Ok(inputs.pass(output.try_flatten()));
@@ -130,7 +130,7 @@ impl<C: SeriesConsumer> Work<C> {
     fn read(
         &mut self,
         reader: &mut SeriesReader,
-        metrics: &BaselineMetrics,
+        metrics: Option<&BaselineMetrics>,
     ) -> Result<Option<RecordBatch>> {
         let mut batch = None;
         while batch.is_none() && !self.is_done {
@@ -145,14 +145,16 @@ impl<C: SeriesConsumer> Work<C> {
     fn read_batch(
         &mut self,
         reader: &mut SeriesReader,
-        metrics: &BaselineMetrics,
+        metrics: Option<&BaselineMetrics>,
     ) -> Result<Option<RecordBatch>> {
         while !self.consumer.is_full() {
             if !reader.advance()? {
                 self.is_done = true;
                 break;
             }
-            metrics.record_output(1);
+            if let Some(metrics) = metrics {
+                metrics.record_output(1);
+            }
             self.add_read(reader)?;
         }
         self.consumer.finish()

@@ -2,6 +2,7 @@
 //! staleness markers; with `anchored` and `smoothed`, with values at both boundaries.
 
 use std::fmt::{self, Formatter};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -12,9 +13,10 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::operator::{Inputs, Operator, partition_count};
+use super::series_input::{SeriesConsumer, SeriesInput, consume};
 use super::state::QueryState;
 use crate::promql::ast::Extension;
-use crate::promql::batch::{SampleBatch, SampleBatchBuilder};
+use crate::promql::batch::{SampleBatch, SampleBatchBuilder, SeriesSamples};
 use crate::promql::failure::PromqlError;
 use crate::promql::functions::extended;
 use crate::promql::labelset;
@@ -48,56 +50,117 @@ impl Operator for WindowSamples {
     }
 
     fn execute(self: Arc<Self>, inputs: Inputs) -> Result<SendableRecordBatchStream> {
-        inputs.map(move |batch| self.cut(&batch))
+        let state = Arc::clone(&self.state);
+        consume(inputs, &[], &state, move |_| Work {
+            window: self,
+            builder: SampleBatchBuilder::new(),
+            count: 0,
+        })
+    }
+}
+
+/// One partition's computation.
+struct Work {
+    window: Arc<WindowSamples>,
+    builder: SampleBatchBuilder,
+    /// Samples in the windows since the last batch.
+    count: u64,
+}
+
+impl SeriesConsumer for Work {
+    /// The indexes of the window's samples.
+    type Grid = Range<usize>;
+
+    fn grid(&self, times_ms: &[i64]) -> Range<usize> {
+        let start_ms = self.window.start_ms();
+        let from = times_ms.partition_point(|&time| time <= start_ms);
+        from..times_ms
+            .partition_point(|&time| time <= self.window.end_ms)
+            .max(from)
+    }
+
+    fn grid_weight(&self) -> usize {
+        1
+    }
+
+    fn expect(&mut self, _series: usize) {}
+
+    fn add(&mut self, series: SeriesInput<'_>, inside: &Range<usize>) -> Result<()> {
+        let before = self.builder.sample_count();
+        if self.window.extension == Extension::None {
+            self.add_floats(&series.samples, inside.clone());
+        } else {
+            self.add_extended(&series.samples)?;
+        }
+        let start_ms = self.window.start_ms();
+        for point in series.samples.histograms {
+            let is_inside = start_ms < point.time_ms && point.time_ms <= self.window.end_ms;
+            if is_inside && !point.histogram.is_stale() {
+                self.builder
+                    .push_histogram(point.time_ms, point.start_ms, &point.histogram);
+            }
+        }
+        let added = self.builder.sample_count() - before;
+        if added == 0 {
+            return Ok(());
+        }
+        self.count += added as u64;
+        if series.drop_name {
+            let labels = labelset::without_metadata(series.labels);
+            self.builder.finish_row(&labels, false);
+        } else {
+            self.builder.finish_row(series.labels, false);
+        }
+        Ok(())
+    }
+
+    fn is_full(&self) -> bool {
+        self.builder.is_full()
+    }
+
+    fn finish(&mut self) -> Result<Option<RecordBatch>> {
+        let count = std::mem::take(&mut self.count);
+        self.window.state.count_queryable(count, &[count]);
+        self.builder.finish()
+    }
+}
+
+impl Work {
+    /// The floats of the window without staleness markers.
+    fn add_floats(&mut self, samples: &SeriesSamples<'_>, inside: Range<usize>) {
+        let (from_times, from_values) = (&samples.times[inside.clone()], &samples.values[inside]);
+        let (times, values) = self.builder.floats();
+        if !from_values.iter().any(|&value| is_stale(value)) {
+            times.extend_from_slice(from_times);
+            values.extend_from_slice(from_values);
+            return;
+        }
+        for (&time, &value) in from_times.iter().zip(from_values) {
+            if !is_stale(value) {
+                times.push(time);
+                values.push(value);
+            }
+        }
+    }
+
+    /// The floats of an `anchored` or `smoothed` window, with its boundaries.
+    fn add_extended(&mut self, samples: &SeriesSamples<'_>) -> Result<()> {
+        if !samples.histograms.is_empty() {
+            let message = "smoothed and anchored modifiers do not work with native histograms";
+            return Err(PromqlError::execution(message).into());
+        }
+        let live = samples.times.iter().zip(samples.values);
+        let (times, values): (Vec<i64>, Vec<f64>) = live.filter(|(_, v)| !is_stale(**v)).unzip();
+        let start_ms = self.window.start_ms();
+        let (mut times, mut values) = self.window.with_boundaries(&times, &values, start_ms);
+        self.builder.take_floats(&mut times, &mut values);
+        Ok(())
     }
 }
 
 impl WindowSamples {
-    fn cut(&self, batch: &RecordBatch) -> Result<Option<RecordBatch>> {
-        let batch = SampleBatch::from_batch(batch)?;
-        let start_ms = self.end_ms.saturating_sub(self.range_ms);
-        let inside = |time: i64| start_ms < time && time <= self.end_ms;
-        let extended = self.extension != Extension::None;
-        let mut builder = SampleBatchBuilder::new();
-        let mut points = Vec::new();
-        let mut count = 0;
-        for row in 0..batch.rows() {
-            self.state.check()?;
-            let samples = batch.samples(row, &mut points);
-            let live = (0..samples.times.len())
-                .filter(|&i| !is_stale(samples.values[i]))
-                .map(|i| (samples.times[i], samples.values[i]));
-            let (mut times, mut values): (Vec<i64>, Vec<f64>) =
-                live.filter(|(time, _)| extended || inside(*time)).unzip();
-            if extended {
-                if !samples.histograms.is_empty() {
-                    let message =
-                        "smoothed and anchored modifiers do not work with native histograms";
-                    return Err(PromqlError::execution(message).into());
-                }
-                (times, values) = self.with_boundaries(&times, &values, start_ms);
-            }
-            let mut any = !times.is_empty();
-            for point in samples.histograms {
-                if inside(point.time_ms) && !point.histogram.is_stale() {
-                    builder.push_histogram(point.time_ms, point.start_ms, &point.histogram);
-                    any = true;
-                    count += 1;
-                }
-            }
-            if !any {
-                continue;
-            }
-            count += times.len() as u64;
-            builder.take_floats(&mut times, &mut values);
-            if batch.drop_name(row) {
-                builder.finish_row(&labelset::without_metadata(batch.labels(row)), false);
-            } else {
-                builder.finish_row(batch.labels(row), false);
-            }
-        }
-        self.state.count_queryable(count, &[count]);
-        builder.finish()
+    fn start_ms(&self) -> i64 {
+        self.end_ms.saturating_sub(self.range_ms)
     }
 
     fn with_boundaries(
