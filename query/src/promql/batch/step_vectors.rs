@@ -361,9 +361,13 @@ pub struct StepMask {
 }
 
 impl StepMask {
-    /// The mask of these steps.
-    pub fn new(present: impl IntoIterator<Item = bool>) -> Self {
-        let bits: BooleanBuffer = present.into_iter().collect();
+    /// The mask of those of `steps` steps of which `present` says so, which begins at step `first`.
+    pub fn new(steps: usize, first: usize, present: impl Iterator<Item = bool>) -> Self {
+        let mut bits = BooleanBufferBuilder::new(steps);
+        bits.append_n(first.min(steps), false);
+        present.for_each(|present| bits.append(present));
+        bits.resize(steps);
+        let bits = bits.finish();
         let count = bits.count_set_bits();
         Self { bits, count }
     }

@@ -183,7 +183,7 @@ impl SeriesConsumer for Work {
         };
         let found: Vec<Option<u32>> = (0..lookup.steps.count).map(last).collect();
         Selection {
-            mask: StepMask::new(found.iter().map(Option::is_some)),
+            mask: StepMask::new(found.len(), 0, found.iter().map(Option::is_some)),
             indexes: found.into_iter().map(Option::unwrap_or_default).collect(),
         }
     }

@@ -6,6 +6,7 @@
 //! ([`Kernel`]).
 
 use std::fmt::{self, Formatter};
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -19,6 +20,7 @@ use super::operator::{Inputs, Operator, partition_count};
 use super::scalar_arg::{ScalarArg, ScalarValues};
 use super::series_input::{BATCH_CELLS, BATCH_ROWS, SeriesConsumer, SeriesInput, consume};
 use super::state::QueryState;
+use super::time_grid::TimeGrids;
 use crate::promql::annotations::{Annotation, Annotations};
 use crate::promql::ast::{Extension, PosRange};
 use crate::promql::batch::{
@@ -94,6 +96,7 @@ impl Operator for RangeFunction {
                 builder: StepVectorsBuilder::new(schema),
                 notes: Annotations::default(),
                 counts,
+                live: LiveSamples::default(),
                 buffers: Buffers::default(),
             }
         })
@@ -104,9 +107,6 @@ impl Operator for RangeFunction {
 #[derive(Default)]
 struct Buffers {
     histograms: Vec<HistogramPoint>,
-    times: Vec<i64>,
-    values: Vec<f64>,
-    starts: Vec<i64>,
     facts: SeriesFacts,
     scratch: Vec<f64>,
 }
@@ -118,12 +118,17 @@ struct Work {
     builder: StepVectorsBuilder,
     notes: Annotations,
     counts: Counts,
+    live: LiveSamples,
     buffers: Buffers,
 }
 
 /// Where the windows of all steps begin and end among the times of a series' floats.
 struct Windows {
-    /// Index of the first sample of each, and that after the last.
+    /// The first step whose window may hold a float: what was there for minutes is asked for over
+    /// hours.
+    first_step: usize,
+    /// From there on, until no window holds one: index of the first sample of each, and that after
+    /// the last.
     bounds: Vec<(u32, u32)>,
     /// Samples of all of them together.
     samples: u64,
@@ -131,10 +136,24 @@ struct Windows {
     kernel: Option<Kernel>,
 }
 
+impl Windows {
+    /// The steps that [`bounds`](Self::bounds) covers.
+    fn steps(&self) -> Range<usize> {
+        self.first_step..self.first_step + self.bounds.len()
+    }
+
+    /// The floats of a step's window.
+    fn floats(&self, step: usize) -> Range<usize> {
+        let index = step.checked_sub(self.first_step);
+        let bound = index.and_then(|index| self.bounds.get(index));
+        bound.map_or(0..0, |&(from, to)| from as usize..to as usize)
+    }
+}
+
 /// A function of floats at all steps at once.
 enum Kernel {
     /// `rate`, `increase`, `delta`.
-    Rates(RateGrid),
+    Rates(RateGrid, StepMask),
     /// `sum_over_time`, and `avg_over_time`, which is a mean; the windows that are not empty.
     Sums { is_mean: bool, mask: StepMask },
 }
@@ -143,8 +162,7 @@ impl Kernel {
     /// The steps that have a value.
     fn mask(&self) -> &StepMask {
         match self {
-            Self::Rates(rates) => rates.mask(),
-            Self::Sums { mask, .. } => mask,
+            Self::Rates(_, mask) | Self::Sums { mask, .. } => mask,
         }
     }
 }
@@ -185,17 +203,19 @@ impl RangeFunction {
         )
     }
 
-    fn kernel(&self, times: &[i64], bounds: &[(u32, u32)]) -> Option<Kernel> {
+    fn kernel(&self, times: &[i64], first: usize, bounds: &[(u32, u32)]) -> Option<Kernel> {
         if self.extension != Extension::None || self.state.counts_per_step() {
             return None;
         }
         let rates = |is_counter, is_rate| {
-            let ends = (0..bounds.len()).map(|step| self.lookup.time(step));
+            let ends = (first..first + bounds.len()).map(|step| self.lookup.time(step));
             let flags = (is_counter, is_rate);
-            Kernel::Rates(RateGrid::new(times, bounds, ends, self.range_ms, flags))
+            let grid = RateGrid::new(times, bounds, ends, self.range_ms, flags);
+            let mask = self.mask(first, grid.has_value());
+            Kernel::Rates(grid, mask)
         };
         let sums = |is_mean| {
-            let mask = StepMask::new(bounds.iter().map(|(from, to)| from < to));
+            let mask = self.mask(first, bounds.iter().map(|(from, to)| from < to));
             Kernel::Sums { is_mean, mask }
         };
         Some(match self.kind {
@@ -208,20 +228,49 @@ impl RangeFunction {
         })
     }
 
+    /// The steps from `first` on of which `present` says so.
+    fn mask(&self, first: usize, present: impl Iterator<Item = bool>) -> StepMask {
+        StepMask::new(self.lookup.steps.count, first, present)
+    }
+
     fn windows(&self, times: &[i64]) -> Windows {
-        let steps = self.lookup.steps.count;
+        let (first, end) = self.active_steps(times);
         let mut slide = Slide::default();
         let bound = |step: usize| {
             let (from, to) = self.reach(step);
             slide.advance(times.len(), |i| times[i], from, to);
             (slide.from as u32, slide.to as u32)
         };
-        let bounds: Vec<(u32, u32)> = (0..steps).map(bound).collect();
+        let bounds: Vec<(u32, u32)> = (first..end).map(bound).collect();
         Windows {
+            first_step: first,
             samples: bounds.iter().map(|(from, to)| u64::from(to - from)).sum(),
-            kernel: self.kernel(times, &bounds),
+            kernel: self.kernel(times, first, &bounds),
             bounds,
         }
+    }
+
+    /// The first step that may see one of the times, and the one after the last.
+    fn active_steps(&self, times: &[i64]) -> (usize, usize) {
+        let (Some(&oldest), Some(&newest)) = (times.first(), times.last()) else {
+            return (0, 0);
+        };
+        // Later steps reach no less far.
+        let first_where = |is_past: &dyn Fn(usize) -> bool| {
+            let (mut low, mut high) = (0, self.lookup.steps.count);
+            while low < high {
+                let middle = low.midpoint(high);
+                if is_past(middle) {
+                    high = middle;
+                } else {
+                    low = middle + 1;
+                }
+            }
+            low
+        };
+        let first = first_where(&|step| self.reach(step).1 >= oldest);
+        let end = first_where(&|step| self.reach(step).0 >= newest);
+        (first, end.max(first))
     }
 }
 
@@ -243,11 +292,25 @@ impl SeriesConsumer for Work {
 
     fn add(&mut self, series: SeriesInput<'_>, windows: &Windows) -> Result<()> {
         self.builder.begin();
-        let floats = match &windows.kernel {
-            Some(kernel) if self.all_windows(&series.samples, windows, kernel) => {
-                kernel.mask().count() > 0
-            }
-            _ => self.window_by_window(series.samples, series.labels, windows)?,
+        let ascends = ascends(series.samples.values);
+        let floats = if !ascends && series.samples.values.iter().any(|&v| is_stale(v)) {
+            let mut live = std::mem::take(&mut self.live);
+            live.take(series.samples);
+            let compute = |times: &[i64]| self.function.windows(times);
+            let weight = self.grid_weight();
+            let grids = live.grids.get_or_insert_with(|| TimeGrids::new(weight));
+            let grid = grids.of(&live.times, |time| time, compute);
+            let samples = SeriesSamples {
+                times: &live.times,
+                values: &live.values,
+                starts: &live.starts,
+                ..series.samples
+            };
+            let floats = self.steps(samples, false, series.labels, &grid.facts);
+            self.live = live;
+            floats?
+        } else {
+            self.steps(series.samples, ascends, series.labels, windows)?
         };
         let drop_name = !self.function.kind.keeps_name() || series.drop_name;
         self.builder.finish_row(series.labels, drop_name);
@@ -269,12 +332,55 @@ impl SeriesConsumer for Work {
     }
 }
 
+/// The samples of a series without staleness markers, and the windows over what is left.
+#[derive(Default)]
+struct LiveSamples {
+    times: Vec<i64>,
+    values: Vec<f64>,
+    starts: Vec<i64>,
+    grids: Option<TimeGrids<Windows>>,
+}
+
+impl LiveSamples {
+    /// Copies the floats that are no staleness markers.
+    fn take(&mut self, samples: SeriesSamples<'_>) {
+        self.times.clear();
+        self.values.clear();
+        self.starts.clear();
+        for (index, &value) in samples.values.iter().enumerate() {
+            if is_stale(value) {
+                continue;
+            }
+            self.times.push(samples.times[index]);
+            self.values.push(value);
+            self.starts.extend(samples.starts.get(index));
+        }
+    }
+}
+
 impl Work {
-    /// All steps of a series of floats without staleness markers; false, and nothing done, if it is
-    /// none.
+    /// All steps of a series without staleness markers among its floats. Whether any is a float.
+    fn steps(
+        &mut self,
+        samples: SeriesSamples<'_>,
+        ascends: bool,
+        labels: &[u8],
+        windows: &Windows,
+    ) -> Result<bool> {
+        match &windows.kernel {
+            Some(kernel) if self.all_windows(&samples, ascends, windows, kernel) => {
+                Ok(kernel.mask().count() > 0)
+            }
+            _ => self.window_by_window(samples, labels, windows),
+        }
+    }
+
+    /// The same for all steps at once; false, and nothing done, if the series has histograms or start
+    /// times. `ascends`: no value is below the one before.
     fn all_windows(
         &mut self,
         samples: &SeriesSamples<'_>,
+        ascends: bool,
         windows: &Windows,
         kernel: &Kernel,
     ) -> bool {
@@ -284,13 +390,10 @@ impl Work {
             return false;
         }
         let values = samples.values;
-        let ascends = ascends(values);
-        if !ascends && values.iter().any(|&v| is_stale(v)) {
-            return false;
-        }
-        let out = self.builder.row_mut();
+        let out = self.builder.row_mut().get_mut(windows.steps());
+        let out = out.unwrap_or(&mut []);
         match kernel {
-            Kernel::Rates(rates) => {
+            Kernel::Rates(rates, _) => {
                 let facts = &mut self.buffers.facts;
                 facts.resets.clear();
                 if !ascends {
@@ -321,9 +424,6 @@ impl Work {
         let function = Arc::clone(&self.function);
         let Buffers {
             histograms: points,
-            times,
-            values,
-            starts,
             facts,
             scratch,
         } = &mut self.buffers;
@@ -348,19 +448,6 @@ impl Work {
             }));
             samples.histograms = &*points;
         }
-        let without: Windows;
-        let mut windows = windows;
-        if samples.values.iter().any(|&v| is_stale(v)) {
-            without_stale(samples, times, values, starts);
-            samples = SeriesSamples {
-                times,
-                values,
-                starts,
-                ..samples
-            };
-            without = function.windows(times);
-            windows = &without;
-        }
         facts.find(function.kind, &samples);
         let metric = labelset::metric_name(labels);
         let mut histograms = Slide::default();
@@ -368,8 +455,15 @@ impl Work {
         let mut unchecked = 0;
         // Ends of the windows before: what lies behind them is seen for the first time.
         let (mut floats_seen, mut histograms_seen) = (0, 0);
-        for (step, &(from, to)) in windows.bounds.iter().enumerate() {
-            let (from, to) = (from as usize, to as usize);
+        let steps = match samples.histograms.is_empty() {
+            true => windows.steps(),
+            false => 0..function.lookup.steps.count,
+        };
+        for step in steps {
+            let Range {
+                start: from,
+                end: to,
+            } = windows.floats(step);
             if !samples.histograms.is_empty() {
                 let time = |i: usize| samples.histograms[i].time_ms;
                 let (after, until) = function.reach(step);
@@ -445,26 +539,6 @@ fn ascends(values: &[f64]) -> bool {
             .iter()
             .zip(next)
             .fold(true, |all, (a, b)| all & (b >= a))
-}
-
-/// Copies the floats that are no staleness markers.
-fn without_stale(
-    samples: SeriesSamples<'_>,
-    times: &mut Vec<i64>,
-    values: &mut Vec<f64>,
-    starts: &mut Vec<i64>,
-) {
-    times.clear();
-    values.clear();
-    starts.clear();
-    for index in 0..samples.values.len() {
-        if is_stale(samples.values[index]) {
-            continue;
-        }
-        times.push(samples.times[index]);
-        values.push(samples.values[index]);
-        starts.extend(samples.starts.get(index));
-    }
 }
 
 /// Statistics of the series since the last batch.

@@ -7,19 +7,18 @@
 //! bit.
 
 use super::rate::{Reach, Span};
-use crate::promql::batch::StepMask;
 
 /// The windows of all steps over one series' sample times.
 #[derive(Debug)]
 pub struct RateGrid {
     cells: Vec<Cell>,
-    mask: StepMask,
     is_counter: bool,
     per_seconds: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Cell {
+    is_there: bool,
     first: u32,
     last: u32,
     reach: Reach,
@@ -42,7 +41,7 @@ impl RateGrid {
     ) -> Self {
         let per_seconds = is_rate.then(|| range_ms as f64 / 1000.0);
         let cell = |(&(from, to), end_ms): (&(u32, u32), i64)| {
-            // Windows without two samples are masked; their cells only have to be harmless.
+            // Windows without two samples have no value; their cells only have to be harmless.
             let last = to.saturating_sub(1).max(from);
             let time = |index: u32| times_ms.get(index as usize).copied().unwrap_or(end_ms);
             let span = Span {
@@ -54,6 +53,7 @@ impl RateGrid {
             let reach = span.reach(end_ms.saturating_sub(range_ms), end_ms);
             let is_there = to - from >= 2;
             Cell {
+                is_there,
                 first: if is_there { from } else { 0 },
                 last: if is_there { last } else { 0 },
                 reach,
@@ -62,18 +62,17 @@ impl RateGrid {
         };
         Self {
             cells: bounds.iter().zip(ends).map(cell).collect(),
-            mask: StepMask::new(bounds.iter().map(|(from, to)| to - from >= 2)),
             is_counter,
             per_seconds,
         }
     }
 
-    /// The steps that have a value.
-    pub fn mask(&self) -> &StepMask {
-        &self.mask
+    /// Which steps have a value.
+    pub fn has_value(&self) -> impl Iterator<Item = bool> {
+        self.cells.iter().map(|cell| cell.is_there)
     }
 
-    /// Writes the value at each step of the mask, and anything elsewhere. `values` are those at the
+    /// Writes the value at each step that has one, and anything elsewhere. `values` are those at the
     /// grid's times; `resets` are the indexes of those before which the counter was reset.
     pub fn evaluate(&self, values: &[f64], resets: &[u32], out: &mut [f64]) {
         if values.is_empty() || (resets.is_empty() && self.evaluate_unlimited(values, out)) {
@@ -167,7 +166,7 @@ mod tests {
                 assert_eq!(out[step].to_bits(), one.to_bits(), "step {step}");
             }
         }
-        assert_eq!(count, grid.mask().count());
+        assert_eq!(count, grid.has_value().filter(|&has| has).count());
     }
 
     #[test]
