@@ -239,45 +239,35 @@ fn modifiers(
 
 impl VectorSelector {
     fn fmt_bare(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let plain = self.name.as_deref().filter(|name| is_plain_metric(name));
-        let mut first = true;
-        let mut open = |f: &mut Formatter<'_>| {
-            let text = if first { "{" } else { "," };
-            first = false;
-            f.write_str(text)
-        };
-        match (plain, &self.name) {
-            (Some(name), _) => f.write_str(name)?,
-            (None, Some(name)) => {
-                open(f)?;
-                Quoted(name).fmt(f)?;
-            }
-            (None, None) => {}
+        let mut parts = Vec::new();
+        match self.name.as_deref() {
+            Some(name) if is_plain_metric(name) => f.write_str(name)?,
+            Some(name) => parts.push(Quoted(name).to_string()),
+            None => {}
         }
         for matcher in &self.matchers {
             let is_name = matcher.name == METRIC_NAME
                 && matcher.op == MatchOp::Equal
                 && self.name.as_deref() == Some(&matcher.value);
-            if is_name {
-                continue;
+            if !is_name {
+                parts.push(matcher.to_string());
             }
-            open(f)?;
-            matcher.fmt(f)?;
         }
-        if !first {
-            f.write_char('}')?;
-        } else if self.name.is_none() {
-            f.write_str("{}")?;
+        if parts.is_empty() && self.name.is_some() {
+            return Ok(());
         }
-        Ok(())
+        // The order of matchers means nothing.
+        parts.sort_unstable();
+        write!(f, "{{{}}}", parts.join(","))
     }
 }
 
 impl Display for VectorSelector {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.fmt_bare(f)?;
+        modifiers(f, self.at, 0, None)?;
         extension(f, self.extension)?;
-        modifiers(f, self.at, self.offset_ms, self.offset_expr.as_deref())
+        modifiers(f, None, self.offset_ms, self.offset_expr.as_deref())
     }
 }
 

@@ -20,10 +20,10 @@ fn queries_print_in_canonical_form() {
         ("-1^2", "-1 ^ 2"),
         ("- 5m", "-5m"),
         ("foo", "foo"),
-        ("foo{ b!~'x.*' , a=\"1\", }", r#"foo{b!~"x.*",a="1"}"#),
+        ("foo{ b!~'x.*' , a=\"1\", }", r#"foo{a="1",b!~"x.*"}"#),
         (
             r#"{"my.metric", "l.x"="v"}"#,
-            r#"{__name__="my.metric","l.x"="v"}"#,
+            r#"{"l.x"="v",__name__="my.metric"}"#,
         ),
         ("SUM(foo) BY (a, \"b.c\",)", r#"sum by (a, "b.c") (foo)"#),
         ("sum without() (foo)", "sum without () (foo)"),
@@ -32,6 +32,10 @@ fn queries_print_in_canonical_form() {
         ("foo[5m] offset 1w @ 10.5", "foo[5m] @ 10.500 offset 1w"),
         ("foo @ end() offset -1h", "foo @ end() offset -1h"),
         ("rate(foo[5m] anchored)", "rate(foo[5m] anchored)"),
+        (
+            "foo anchored @ 5 offset 1m",
+            "foo @ 5.000 anchored offset 1m",
+        ),
         (
             "sum_over_time(rate(foo[5m])[1h:])",
             "sum_over_time(rate(foo[5m])[1h:])",
