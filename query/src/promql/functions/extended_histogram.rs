@@ -70,7 +70,7 @@ pub fn rate(
         Arc::clone(&all[last].histogram)
     };
     let gauge = |h: &Histogram| h.counter_reset_hint == CounterResetHint::Gauge;
-    if !is_counter && !(gauge(&left) && gauge(&right)) {
+    if !is_counter && (!gauge(&left) || !gauge(&right)) {
         scope.note(Annotation::histogram_not_gauge(pos, metric));
     }
 
