@@ -153,6 +153,35 @@ fn read(effort: &str, bytes: &SegmentBytes, count: usize) {
             black_box(reader.select(&matchers, TimeRange::ALL).expect("intact"));
         });
     }
+    patterns(effort, bytes, &reader);
+}
+
+/// Patterns over a label of many values: found the first time, and again.
+fn patterns(effort: &str, bytes: &SegmentBytes, reader: &MetricSegmentReader) {
+    let values = reader.label_values("pod", None).expect("intact").len();
+    if values == 0 {
+        return;
+    }
+    for pattern in [".*7", ".*-12.*", ".*-12.*[02468]", "svc-1.*x", "[a-z]+-1.*"] {
+        let matcher = [Matcher::new("pod", MatchOp::Regex, pattern).expect("a regex")];
+        let select = |reader: &MetricSegmentReader| {
+            let start = Stopwatch::start();
+            let rows = reader.select(&matcher, TimeRange::ALL).expect("intact");
+            (start.elapsed(), black_box(rows).len())
+        };
+        let first = (0..7)
+            .map(|_| MetricSegmentReader::open(SegmentBytes::clone(bytes), effort).expect("intact"))
+            .map(|reader| select(&reader))
+            .min()
+            .unwrap_or_default();
+        let again = (0..7).map(|_| select(reader)).min().unwrap_or_default();
+        println!(
+            "{effort:<8} pod=~{pattern:<16} {:>8.1} us first, {:>7.1} us again, {values} values, {} rows",
+            first.0.as_secs_f64() * 1e6,
+            again.0.as_secs_f64() * 1e6,
+            first.1
+        );
+    }
 }
 
 /// Prints the best of five runs, in nanoseconds for each of `per`.
