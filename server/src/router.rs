@@ -1,4 +1,4 @@
-//! What every request passes through, on the main port and on OTLP's own.
+//! What every request passes through, on the main port and on OTLP's own two.
 //!
 //! From the outside in: counting, cross-origin headers, authentication, compression of answers,
 //! the handler.
@@ -10,12 +10,14 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::post;
 use http::{HeaderValue, Method, StatusCode, header};
 use tower_http::compression::CompressionLayer;
 
 use crate::cors::{Origins, cross_origin};
 use crate::error::{ApiError, ErrorType};
 use crate::listen::Authenticator;
+use crate::otlp::grpc;
 use crate::routes::{self, Route};
 use crate::state::AppState;
 
@@ -41,14 +43,28 @@ fn build(
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(compression);
-    let guarded = match authenticator.is_open() {
-        true => routes,
-        false => routes.layer(middleware::from_fn_with_state(authenticator, authenticate)),
-    };
-    guarded
+    guarded(routes, authenticator)
         .layer(middleware::from_fn_with_state(origins, cross_origin))
         .layer(middleware::from_fn_with_state(state.clone(), count))
         .with_state(state)
+}
+
+/// Builds the router of OTLP over gRPC.
+pub fn otlp_grpc_router(state: AppState, authenticator: Arc<Authenticator>) -> Router {
+    let routes = Router::new()
+        .route(grpc::METRICS_PATH, post(grpc::export_metrics))
+        .fallback(grpc::unknown_method);
+    guarded(routes, authenticator)
+        .layer(middleware::from_fn_with_state(state.clone(), count))
+        .with_state(state)
+}
+
+/// Lets only those in who may.
+fn guarded(routes: Router<AppState>, authenticator: Arc<Authenticator>) -> Router<AppState> {
+    match authenticator.is_open() {
+        true => routes,
+        false => routes.layer(middleware::from_fn_with_state(authenticator, authenticate)),
+    }
 }
 
 async fn not_found() -> ApiError {

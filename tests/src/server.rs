@@ -103,8 +103,10 @@ impl Server {
         let data = dir.path().join("data");
         let data = data.to_str().expect("plain path");
         let mut args = vec!["serve", "--data-dir", data, "--listen", "127.0.0.1:0"];
-        if !flags.contains(&"--otlp-http-listen") {
-            args.extend(["--otlp-http-listen", "off"]);
+        for listener in ["--otlp-http-listen", "--otlp-grpc-listen"] {
+            if !flags.contains(&listener) {
+                args.extend([listener, "off"]);
+            }
         }
         if !flags.contains(&"--self-scrape") {
             args.extend(["--self-scrape", "off"]);

@@ -17,7 +17,7 @@ use crate::cli::ServeArgs;
 use crate::config::{Config, Listen, Settings, Source, Sync, TABLE};
 use crate::lifecycle;
 use crate::listen::{self, Authenticator, Bound, Limits};
-use crate::router::{otlp_router, router};
+use crate::router::{otlp_grpc_router, otlp_router, router};
 use crate::scrape::config::ScrapeConfigs;
 use crate::state::AppState;
 use crate::telemetry::{init_logging, self_scrape};
@@ -28,6 +28,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long closing the store may take before the process ends anyway: what was acknowledged
 /// under `sync: always` is on the medium already.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// An extra listener takes so small a part of the connections that the main one may have.
+const EXTRA_CONNECTIONS_SHARE: usize = 8;
 /// How often pushed groups are written into the store.
 const PUSHED_WRITE_INTERVAL: Duration = Duration::from_secs(15);
 /// Threads that may block at the same time: queries, writes and listings.
@@ -69,6 +71,8 @@ pub struct Running {
     pub url: String,
     /// Where OTLP over HTTP is besides, if anywhere: `http://127.0.0.1:4318`.
     pub otlp_http_url: Option<String>,
+    /// Where OTLP over gRPC is, if anywhere: `http://127.0.0.1:4317`.
+    pub otlp_grpc_url: Option<String>,
     stop: watch::Sender<bool>,
     serving: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -99,6 +103,13 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         acceptor()?,
     );
     let otlp_http = otlp_http.await?;
+    let otlp_grpc = bind_extra(
+        &config,
+        "otlp_grpc_listen",
+        &settings.otlp_grpc_listen,
+        acceptor()?,
+    );
+    let otlp_grpc = otlp_grpc.await?.map(Bound::http2_only);
     warn_about_unbuilt(&config);
 
     let store = {
@@ -117,6 +128,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     tokio::spawn(Arc::clone(state.pushgateway()).run(PUSHED_WRITE_INTERVAL));
     let url = bound.url();
     let otlp_http_url = otlp_http.as_ref().map(Bound::url);
+    let otlp_grpc_url = otlp_grpc.as_ref().map(Bound::url);
     let instance = bound.address().to_string();
     let (stop, stopped) = watch::channel(false);
     let watching = (state.clone(), stopped.clone());
@@ -136,21 +148,33 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         drain_timeout: DRAIN_TIMEOUT,
     };
     let authenticator = Arc::new(authenticator);
-    let serve = |bound, router| {
+    // Exporters keep few connections. Together the listeners must leave descriptors for files.
+    let extra_limits = Limits {
+        connections_max: (limits.connections_max / EXTRA_CONNECTIONS_SHARE).max(1),
+        ..limits
+    };
+    let serve = |bound, router, limits| {
         let open = Arc::clone(&state.metrics().connections_open);
         tokio::spawn(listen::serve(bound, router, limits, open, stopped.clone()))
     };
     let mut serving = vec![serve(
         bound,
         router(state.clone(), Arc::clone(&authenticator)),
+        limits,
     )];
     if let Some(bound) = otlp_http {
-        serving.push(serve(bound, otlp_router(state.clone(), authenticator)));
+        let router = otlp_router(state.clone(), Arc::clone(&authenticator));
+        serving.push(serve(bound, router, extra_limits));
+    }
+    if let Some(bound) = otlp_grpc {
+        let router = otlp_grpc_router(state.clone(), authenticator);
+        serving.push(serve(bound, router, extra_limits));
     }
     Ok(Running {
         state,
         url,
         otlp_http_url,
+        otlp_grpc_url,
         stop,
         serving,
     })
@@ -207,6 +231,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     println!("listening on {}", running.url);
     if let Some(url) = &running.otlp_http_url {
         println!("OTLP over HTTP on {url}");
+    }
+    if let Some(url) = &running.otlp_grpc_url {
+        println!("OTLP over gRPC on {url}");
     }
     tracing::info!(version = crate::VERSION, url = running.url, "ready");
     tokio::select! {
@@ -275,7 +302,6 @@ fn is_asked_for(config: &Config, key: &str) -> bool {
 fn warn_about_unbuilt(config: &Config) {
     let settings = &config.settings;
     let extra = [
-        ("otlp_grpc_listen", &settings.otlp_grpc_listen),
         ("flight_listen", &settings.flight_listen),
         ("pg_listen", &settings.pg_listen),
         ("syslog_tcp_listen", &settings.syslog_tcp_listen),

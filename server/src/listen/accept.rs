@@ -42,6 +42,8 @@ pub struct Bound {
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     address: SocketAddr,
+    /// Without TLS, where nothing is negotiated, clients begin with HTTP/2.
+    http2_only: bool,
 }
 
 impl Bound {
@@ -62,7 +64,15 @@ impl Bound {
             listener,
             tls,
             address,
+            http2_only: false,
         })
+    }
+
+    /// The same for clients that speak HTTP/2 from the first byte, as those of gRPC do.
+    #[must_use]
+    pub fn http2_only(mut self) -> Self {
+        self.http2_only = true;
+        self
     }
 
     /// The address with the port that the system chose.
@@ -122,11 +132,12 @@ pub async fn serve(
             activity: Arc::clone(&activity),
         };
         let (tls, watcher) = (bound.tls.clone(), graceful.watcher());
+        let http2_only = bound.http2_only;
         let open = OpenConnection::new(&open);
         tokio::spawn(async move {
             let _held = (slot, open);
             let ended = tokio::select! {
-                ended = connection(stream, tls, service, limits, watcher) => ended,
+                ended = connection(stream, tls, http2_only, service, limits, watcher) => ended,
                 () = activity.evicted() => Err("idle, and others need the place".to_owned()),
             };
             if let Err(error) = ended {
@@ -146,11 +157,15 @@ pub async fn serve(
 async fn connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
+    http2_only: bool,
     service: Service,
     limits: Limits,
     watcher: hyper_util::server::graceful::Watcher,
 ) -> Result<(), String> {
     let Some(tls) = tls else {
+        if http2_only {
+            return http2_connection(stream, service, limits, watcher).await;
+        }
         return http1_connection(stream, service, limits, watcher).await;
     };
     let handshake = tokio::time::timeout(limits.header_timeout, tls.accept(stream));

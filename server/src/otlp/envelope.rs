@@ -1,4 +1,4 @@
-//! What all signals of OTLP over HTTP have in common: how a body comes in, how an answer goes out.
+//! What all signals of OTLP have in common: how a body comes in, how an answer goes out.
 //!
 //! A body is protobuf or JSON, perhaps compressed, of bounded size before and after. Whatever its
 //! form, a signal gets protobuf. Answers and errors (`google.rpc.Status`) go out in the form in which
@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::decompress::{Compression, Decompressed};
+use super::grpc::FRAME_HEAD_BYTES;
 use super::json::schema::{self, Message};
 use super::json::{JsonError, from_protobuf, to_protobuf};
 use crate::body::{HeldBody, read_held};
@@ -91,7 +92,7 @@ impl Encoding {
     }
 }
 
-fn may_be_retried(kind: ErrorType) -> bool {
+pub(super) fn may_be_retried(kind: ErrorType) -> bool {
     matches!(
         kind,
         ErrorType::TooMany | ErrorType::Unavailable | ErrorType::Timeout
@@ -99,7 +100,7 @@ fn may_be_retried(kind: ErrorType) -> bool {
 }
 
 /// The code of `google.rpc.Code`.
-fn rpc_code(kind: ErrorType) -> u8 {
+pub(super) fn rpc_code(kind: ErrorType) -> u8 {
     match kind {
         ErrorType::Canceled => 1,
         ErrorType::Timeout => 4,
@@ -169,6 +170,54 @@ pub async fn decode(
         decoded = rewrite(state, decoded, table, bytes_max).await?;
     }
     Ok(decoded)
+}
+
+/// Reads a gRPC frame with one message, which may have `bytes_max` bytes, compressed and
+/// decompressed.
+///
+/// # Errors
+/// As [`decode`].
+pub async fn decode_frame(
+    state: &AppState,
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+    timeout: Duration,
+) -> Result<Decoded, ApiError> {
+    let frame_bytes_max = bytes_max.saturating_add(FRAME_HEAD_BYTES);
+    let mut body = read_held(state, headers, body, frame_bytes_max, timeout).await?;
+    let received_bytes = body.bytes.len();
+    let refuse = || ApiError::bad_data("gRPC: the body is not a frame of one message");
+    let Some((&[flag, a, b, c, d], message)) = body.bytes.split_first_chunk() else {
+        return Err(refuse());
+    };
+    if u32::from_be_bytes([a, b, c, d]) as usize != message.len() {
+        return Err(refuse());
+    }
+    let encoding = headers.get("grpc-encoding");
+    let encoding = encoding.map_or("", |v| v.to_str().unwrap_or("?"));
+    let compression = match flag {
+        0 => Compression::Identity,
+        _ => Compression::from_header(encoding)
+            .filter(|compression| *compression != Compression::Identity)
+            .ok_or_else(|| {
+                ApiError::bad_data(format!(
+                    "unsupported grpc-encoding {encoding:?}, supported: gzip, deflate, zstd"
+                ))
+            })?,
+    };
+    body.bytes = body.bytes.slice(FRAME_HEAD_BYTES..);
+    let decoded = Decoded {
+        body,
+        buffer: Vec::new(),
+        is_body: true,
+        _budget: Vec::new(),
+        received_bytes,
+    };
+    match compression {
+        Compression::Identity => Ok(decoded),
+        _ => decompress(state, decoded, compression, bytes_max).await,
+    }
 }
 
 fn compression(headers: &HeaderMap) -> Result<Compression, ApiError> {

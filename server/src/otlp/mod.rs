@@ -1,4 +1,4 @@
-//! OpenTelemetry's protocol, OTLP, over HTTP.
+//! OpenTelemetry's protocol, OTLP, over HTTP and gRPC.
 //!
 //! [`envelope`] is what every signal shares: forms, compression, limits, answers and errors. A signal
 //! is a module beside [`metrics`] and tables in [`json::schema`]: it gets protobuf, borrows from it
@@ -11,6 +11,7 @@
 pub mod attributes;
 pub mod decompress;
 pub mod envelope;
+pub mod grpc;
 pub mod json;
 pub mod metrics;
 pub mod partial;

@@ -1,4 +1,5 @@
-//! `POST /v1/metrics`, and `POST /api/v1/otlp/v1/metrics` as Prometheus has it.
+//! `POST /v1/metrics`, and `POST /api/v1/otlp/v1/metrics` as Prometheus has it; what gRPC brings goes
+//! the same way.
 
 pub mod delta;
 mod exemplar;
@@ -19,7 +20,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::sync::oneshot;
 
 use self::translate::{Prepared, Refusal, prepare};
-use super::envelope::{Encoding, decode};
+use super::envelope::{Decoded, Encoding, decode};
 use super::json::schema;
 use super::partial::Rejections;
 use crate::error::{ApiError, ErrorType};
@@ -32,7 +33,7 @@ use crate::wire::protobuf::{push_bytes, push_number};
 /// Takes metrics.
 pub async fn export(
     State(state): State<AppState>,
-    caller: Caller,
+    caller: Result<Caller, ApiError>,
     headers: HeaderMap,
     body: Body,
 ) -> Response {
@@ -41,7 +42,21 @@ pub async fn export(
         // Nobody knows what the client reads; JSON can be read by eye.
         Err(error) => return Encoding::Json.error(&error),
     };
-    match export_body(&state, caller, &headers, body, encoding).await {
+    let taken = async {
+        let caller = caller?;
+        let settings = state.settings();
+        let decoded = decode(
+            &state,
+            &headers,
+            body,
+            encoding,
+            schema::export_metrics_request(),
+            settings.write_body_max.as_usize(),
+            settings.body_timeout,
+        );
+        store(&state, caller, decoded.await?).await
+    };
+    match taken.await {
         Ok(rejections) => {
             let table = schema::export_metrics_response();
             encoding.answer(StatusCode::OK, response_message(&rejections), table)
@@ -56,7 +71,7 @@ pub async fn export(
 }
 
 /// An `ExportMetricsServiceResponse`: empty if everything was taken.
-fn response_message(rejections: &Rejections) -> Vec<u8> {
+pub(super) fn response_message(rejections: &Rejections) -> Vec<u8> {
     let mut response = Vec::new();
     if !rejections.is_empty() {
         let mut partial = Vec::new();
@@ -69,24 +84,13 @@ fn response_message(rejections: &Rejections) -> Vec<u8> {
     response
 }
 
-async fn export_body(
+/// Stores a request; answers what was left out.
+pub(super) async fn store(
     state: &AppState,
     caller: Caller,
-    headers: &HeaderMap,
-    body: Body,
-    encoding: Encoding,
+    decoded: Decoded,
 ) -> Result<Rejections, ApiError> {
     let settings = state.settings();
-    let decoded = decode(
-        state,
-        headers,
-        body,
-        encoding,
-        schema::export_metrics_request(),
-        settings.write_body_max.as_usize(),
-        settings.body_timeout,
-    )
-    .await?;
     state.refuse_while_stopping()?;
     let metrics = state.metrics();
     let sizes = [
