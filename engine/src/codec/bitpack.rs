@@ -187,16 +187,20 @@ pub fn unpack_tail(packed: &[u8], width: u32, out: &mut [u64]) {
         "bug: packed tail too short"
     );
     let mask = mask(width);
-    let mut bytes = packed.iter();
-    let (mut open, mut open_bits) = (0_u128, 0);
+    let mut bit = 0;
     for value in out {
-        while open_bits < width {
-            open |= u128::from(bytes.next().copied().unwrap_or(0)) << open_bits;
-            open_bits += 8;
-        }
-        *value = open as u64 & mask;
-        open >>= width;
-        open_bits -= width;
+        let (byte, shift) = (bit / 8, bit % 8);
+        let rest = packed.get(byte..).unwrap_or(&[]);
+        *value = match rest.first_chunk::<8>() {
+            Some(word) if width <= 57 => u64::from_le_bytes(*word) >> shift & mask,
+            _ => {
+                let mut word = [0; 16];
+                let length = rest.len().min(16);
+                word[..length].copy_from_slice(&rest[..length]);
+                (u128::from_le_bytes(word) >> shift) as u64 & mask
+            }
+        };
+        bit += width as usize;
     }
 }
 

@@ -50,7 +50,9 @@ pub struct MetricScan {
     /// Whether there are derived rows among what is read: then series may have several owners.
     has_derived: bool,
     series: Vec<SeriesSources>,
-    caches: Mutex<Vec<DecodeCache>>,
+    /// One for each thread that reads; boxed, since they change hands at every read.
+    #[allow(clippy::vec_box, reason = "moved in and out at every read")]
+    caches: Mutex<Vec<Box<DecodeCache>>>,
 }
 
 /// The request's matchers and those that the context demands.
