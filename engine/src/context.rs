@@ -1,8 +1,8 @@
 //! Who asks, for which tenant, and how long they will wait.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::error::EngineError;
 use crate::index::Matcher;
@@ -69,6 +69,50 @@ impl CancelToken {
     }
 }
 
+/// What a request took so far: counted by whoever works for it, read by whoever watches.
+#[derive(Debug, Default)]
+pub struct Usage {
+    samples: AtomicU64,
+    bytes: AtomicU64,
+    cpu_ns: AtomicU64,
+}
+
+impl Usage {
+    /// Counts samples read from the store.
+    pub fn add_samples(&self, count: u64) {
+        self.samples.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Counts bytes of the answer.
+    pub fn add_bytes(&self, count: u64) {
+        self.bytes.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Counts time that processors spent.
+    pub fn add_cpu(&self, time: Duration) {
+        let ns = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.cpu_ns.fetch_add(ns, Ordering::Relaxed);
+    }
+
+    /// Samples read from the store.
+    #[must_use]
+    pub fn samples(&self) -> u64 {
+        self.samples.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the answer so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Time that processors spent, as far as it has been added up.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        Duration::from_nanos(self.cpu_ns.load(Ordering::Relaxed))
+    }
+}
+
 /// Travels with every append, scan, listing and cache look-up.
 #[derive(Clone, Debug, Default)]
 pub struct RequestContext {
@@ -84,6 +128,8 @@ pub struct RequestContext {
     pub query_id: u64,
     /// Turned on when the work should stop.
     pub cancel: CancelToken,
+    /// What the work took so far.
+    pub usage: Arc<Usage>,
 }
 
 impl RequestContext {

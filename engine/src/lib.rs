@@ -54,7 +54,7 @@ pub mod wal;
 extern crate self as chronolith_engine;
 
 pub use append::{Append, Committed, RawSeriesKey};
-pub use context::{CancelToken, RequestContext, TenantId};
+pub use context::{CancelToken, RequestContext, TenantId, Usage};
 pub use derive::{Derivation, Derive};
 pub use error::{Corruption, EngineError, Result};
 pub use index::{MatchOp, Matcher};

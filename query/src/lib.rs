@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod promql;
+pub mod running;
 pub mod sql;
 mod tables;

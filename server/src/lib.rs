@@ -5,6 +5,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod active;
 pub mod api;
 pub mod body;
 pub mod cli;
@@ -24,7 +25,6 @@ pub mod router;
 pub mod routes;
 pub mod scrape;
 pub mod state;
-pub mod streamed;
 pub mod telemetry;
 pub mod wire;
 

@@ -12,9 +12,10 @@ use std::time::{Duration, Instant, SystemTime};
 use chronolith_engine::{CancelToken, RequestContext, Store, TenantId};
 use chronolith_query::promql::features::Features;
 use chronolith_query::promql::{PromqlEngine, PromqlOptions};
+use chronolith_query::running::QueryRegistry;
 use chronolith_query::sql::{SqlEngine, SqlEngineOptions, SqlError};
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ByteSize, Config, OtlpConfig, Settings};
 use crate::error::{ApiError, ErrorType};
@@ -51,7 +52,8 @@ struct Shared {
     otlp: RwLock<Arc<Translator>>,
     promql: PromqlEngine,
     sql: SqlEngine,
-    query_slots: Semaphore,
+    queries: QueryRegistry,
+    query_slots: Arc<Semaphore>,
     write_budget: Arc<Semaphore>,
     buffers: Mutex<Vec<Vec<u8>>>,
     next_query_id: AtomicU64,
@@ -68,7 +70,8 @@ impl AppState {
         let settings = &config.settings;
         let features = features(&settings.enable_feature);
         let promql = PromqlEngine::new(store.clone(), promql_options(settings, features));
-        let sql = SqlEngine::new(store.clone(), sql_options(settings))?;
+        let queries = QueryRegistry::default();
+        let sql = SqlEngine::new(store.clone(), sql_options(settings, &queries))?;
         // An eighth of all memory at most, whatever the setting says.
         let inflight_max = settings
             .write_inflight_max
@@ -83,7 +86,10 @@ impl AppState {
             notifications: Notifications::new(settings.notification_subscribers_max as usize),
             lifecycle: Lifecycle::new(config.file.clone()),
             otlp: RwLock::new(Arc::new(crate::otlp::translator(&config))),
-            query_slots: Semaphore::new(settings.query_concurrency_max.max(1) as usize),
+            queries: queries.clone(),
+            query_slots: Arc::new(Semaphore::new(
+                settings.query_concurrency_max.max(1) as usize,
+            )),
             write_budget: Arc::new(Semaphore::new(
                 budget_units.clamp(1, u32::MAX as usize >> 4),
             )),
@@ -148,6 +154,12 @@ impl AppState {
     pub fn exposition(&self) -> Exposition {
         self.metrics()
             .exposition(self.store(), &self.promql().cache_stats())
+    }
+
+    /// The queries that run and those that ended lately.
+    #[must_use]
+    pub fn queries(&self) -> &QueryRegistry {
+        &self.0.queries
     }
 
     /// The scrape loops.
@@ -263,12 +275,13 @@ impl AppState {
     ///
     /// # Errors
     /// 503 when too many wait already, or the turn does not come within `timeout`.
-    pub async fn query_slot(&self, timeout: Duration) -> Result<QuerySlot<'_>, ApiError> {
+    pub async fn query_slot(&self, timeout: Duration) -> Result<QuerySlot, ApiError> {
         let metrics = self.metrics();
         let waiting = CountGuard::new(&metrics.queries_waiting);
-        if let Ok(permit) = self.0.query_slots.try_acquire() {
+        let slots = Arc::clone(&self.0.query_slots);
+        if let Ok(permit) = Arc::clone(&slots).try_acquire_owned() {
             drop(waiting);
-            return Ok(QuerySlot::new(permit, &metrics.queries_running));
+            return Ok(QuerySlot::new(self, permit));
         }
         let waiting_max = u64::from(self.settings().query_queue_max);
         if metrics.queries_waiting.load(Ordering::Relaxed) > waiting_max {
@@ -278,10 +291,10 @@ impl AppState {
                 format!("{waiting_max} queries are waiting already, try again later"),
             ));
         }
-        match tokio::time::timeout(timeout, self.0.query_slots.acquire()).await {
+        match tokio::time::timeout(timeout, slots.acquire_owned()).await {
             Ok(Ok(permit)) => {
                 drop(waiting);
-                Ok(QuerySlot::new(permit, &metrics.queries_running))
+                Ok(QuerySlot::new(self, permit))
             }
             _ => Err(ApiError::new(
                 ErrorType::Timeout,
@@ -347,8 +360,9 @@ fn promql_options(settings: &Settings, features: Features) -> PromqlOptions {
     }
 }
 
-fn sql_options(settings: &Settings) -> SqlEngineOptions {
+fn sql_options(settings: &Settings, queries: &QueryRegistry) -> SqlEngineOptions {
     SqlEngineOptions {
+        queries: queries.clone(),
         memory_bytes_max: ByteSize(settings.memory_max.0 / QUERY_MEMORY_SHARE).as_usize(),
         text_bytes_max: settings.query_text_max.as_usize(),
         ..SqlEngineOptions::default()
@@ -375,17 +389,26 @@ impl Drop for CancelGuard {
 }
 
 /// The right to run a query.
-pub struct QuerySlot<'a> {
-    _permit: SemaphorePermit<'a>,
-    _running: CountGuard<'a>,
+pub struct QuerySlot {
+    state: AppState,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl<'a> QuerySlot<'a> {
-    fn new(permit: SemaphorePermit<'a>, running: &'a AtomicU64) -> Self {
+impl QuerySlot {
+    fn new(state: &AppState, permit: OwnedSemaphorePermit) -> Self {
+        let running = &state.metrics().queries_running;
+        running.fetch_add(1, Ordering::Relaxed);
         Self {
+            state: state.clone(),
             _permit: permit,
-            _running: CountGuard::new(running),
         }
+    }
+}
+
+impl Drop for QuerySlot {
+    fn drop(&mut self) {
+        let running = &self.state.metrics().queries_running;
+        running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -278,6 +278,7 @@ impl MetricScan {
         cache.presence_only = presence_only;
         let read = self.read_source(source, range, &mut cache, out);
         self.caches.lock().push(cache);
+        self.context.usage.add_samples(out.len() as u64);
         read
     }
 

@@ -12,6 +12,8 @@
 
 use std::ops::ControlFlow;
 
+use chronolith_engine::Matcher;
+
 use super::functions::FunctionSignature;
 
 /// A half-open byte range of the query text.
@@ -181,7 +183,7 @@ impl MatchOp {
     }
 }
 
-/// `name op "value"`. Regular expressions have been compiled once by the parser and are valid.
+/// `name op "value"`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct LabelMatcher {
     /// Label name; the metric name is `__name__`.
@@ -190,6 +192,9 @@ pub struct LabelMatcher {
     pub op: MatchOp,
     /// Text or regular expression.
     pub value: String,
+    /// The engine's matcher, if it is one with a regular expression: the parser has made it to see
+    /// whether it is valid, and compiling it costs.
+    pub compiled: Option<Matcher>,
 }
 
 /// The label that holds the metric name.

@@ -35,6 +35,7 @@ use super::result::{
 };
 use super::runtime::{query_runtime, thread_count};
 use super::steps::Steps;
+use crate::running::cpu_of;
 
 /// Settings of the engine.
 #[derive(Debug, Clone)]
@@ -620,6 +621,7 @@ impl Inner {
             }
         }
         drop(stream);
+        state.request.usage.add_cpu(cpu_of(&plan));
         let kind = query.expr.value_type();
         let sorting = Instant::now();
         let value = answer.finish(kind)?;

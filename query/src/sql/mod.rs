@@ -11,11 +11,11 @@ mod tests;
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use chronolith_engine::{RequestContext, Store};
+use chronolith_engine::{EngineError, RequestContext, Store};
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider};
 use datafusion::common::{ParamValues, ScalarValue};
 use datafusion::execution::context::SQLOptions;
@@ -23,13 +23,18 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{SendableRecordBatchStream, SessionStateBuilder};
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 
 pub use error::{Position, SqlError};
 pub use output::{Encoder, Format, encode, read_arrow_stream};
 
-use crate::tables::{MetricSchema, PublicSchema, Source};
+use crate::running::{QueryRegistry, cpu_of};
+use crate::tables::{MetricSchema, PublicSchema, Source, SystemSchema};
+
+/// How often a statement that gives no rows looks whether it should go on.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Settings of [`SqlEngine`].
 #[derive(Clone, Debug)]
@@ -42,6 +47,8 @@ pub struct SqlEngineOptions {
     pub text_bytes_max: usize,
     /// Where large sorts and aggregations spill to; `None` refuses them instead.
     pub spill_dir: Option<std::path::PathBuf>,
+    /// What `system.queries` shows.
+    pub queries: QueryRegistry,
 }
 
 impl Default for SqlEngineOptions {
@@ -51,6 +58,7 @@ impl Default for SqlEngineOptions {
             parallelism: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             text_bytes_max: 1 << 20,
             spill_dir: None,
+            queries: QueryRegistry::default(),
         }
     }
 }
@@ -67,7 +75,8 @@ pub struct SqlEngine {
 pub struct SqlStream {
     schema: SchemaRef,
     stream: SendableRecordBatchStream,
-    deadline: Option<Instant>,
+    plan: Arc<dyn ExecutionPlan>,
+    context: RequestContext,
 }
 
 impl std::fmt::Debug for SqlEngine {
@@ -117,9 +126,11 @@ impl SqlEngine {
             .with_default_catalog_and_schema("chronolith", "public")
             .set_bool("datafusion.sql_parser.collect_spans", true);
         let catalog = MemoryCatalogProvider::new();
-        let schemas: [(&str, Arc<dyn SchemaProvider>); 2] = [
+        let queries = self.options.queries.clone();
+        let schemas: [(&str, Arc<dyn SchemaProvider>); 3] = [
             ("public", Arc::new(PublicSchema::new(source.clone()))),
-            ("metric", Arc::new(MetricSchema::new(source))),
+            ("metric", Arc::new(MetricSchema::new(source.clone()))),
+            ("system", Arc::new(SystemSchema::new(source, queries))),
         ];
         for (name, schema) in schemas {
             // A memory catalog takes any schema, so there is no error to report.
@@ -180,11 +191,17 @@ impl SqlEngine {
             .execute_logical_plan(plan)
             .await
             .map_err(SqlError::planning)?;
-        let stream = frame.execute_stream().await.map_err(SqlError::planning)?;
+        let task = Arc::new(frame.task_ctx());
+        let plan = frame
+            .create_physical_plan()
+            .await
+            .map_err(SqlError::planning)?;
+        let stream = execute_stream(Arc::clone(&plan), task).map_err(SqlError::planning)?;
         Ok(SqlStream {
             schema: stream.schema(),
             stream,
-            deadline: context.deadline,
+            plan,
+            context: context.clone(),
         })
     }
 }
@@ -218,17 +235,27 @@ impl SqlStream {
     /// The next batch of rows; `None` at the end.
     ///
     /// # Errors
-    /// [`SqlError::Timeout`] once the context's deadline has passed; otherwise what went wrong.
+    /// [`SqlError::Timeout`] once the context's deadline has passed, [`SqlError::Cancelled`] once it is
+    /// cancelled; otherwise what went wrong.
     pub async fn next(&mut self) -> Option<Result<RecordBatch, SqlError>> {
-        let next = self.stream.next();
-        let result = match self.deadline {
-            None => next.await,
-            Some(deadline) => match tokio::time::timeout_at(deadline.into(), next).await {
-                Ok(result) => result,
+        loop {
+            match self.context.check() {
+                Ok(()) => {}
+                Err(EngineError::Cancelled) => return Some(Err(SqlError::Cancelled)),
                 Err(_) => return Some(Err(SqlError::Timeout)),
-            },
-        };
-        result.map(|batch| batch.map_err(SqlError::execution))
+            }
+            // Sorts and joins work for long without a look at the context.
+            let next = tokio::time::timeout(LOOK_EVERY, self.stream.next());
+            if let Ok(result) = next.await {
+                return result.map(|batch| batch.map_err(SqlError::execution));
+            }
+        }
+    }
+
+    /// Processor time that the operators have spent so far.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        cpu_of(&self.plan)
     }
 
     /// All rows at once.

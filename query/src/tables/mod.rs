@@ -1,5 +1,5 @@
 //! SQL tables over the store: `metrics` (long form), `series`, and one table per metric name in
-//! schema `metric`.
+//! schema `metric`; schema `system`.
 //!
 //! Invariant: a table never reads more than its pushed-down time range and matchers ask for, and
 //! sees only the tenant and the required matchers of its [`RequestContext`].
@@ -8,6 +8,7 @@ mod metric_scan;
 mod metrics;
 mod pushdown;
 mod series;
+mod system;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use datafusion::error::Result;
 
 pub(crate) use metrics::MetricsTable;
 pub(crate) use series::SeriesTable;
+pub(crate) use system::SystemSchema;
 
 /// Turns an engine error into DataFusion's, keeping the original inside.
 pub(crate) fn engine_error(error: chronolith_engine::EngineError) -> DataFusionError {

@@ -1,4 +1,5 @@
-//! `/api/v1/admin/*`: refused unless `enable_admin_api` is on.
+//! `/api/v1/admin/*`: refused unless `enable_admin_api` is on; but everybody may end queries of their
+//! own.
 
 use std::convert::Infallible;
 use std::hash::BuildHasher as _;
@@ -7,10 +8,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use chronolith_engine::model::{Signal, TimestampNs};
 use chronolith_engine::store::{BackupOptions, OnProgress, Pace, Progress, ReadBack, Step};
+use chronolith_query::running::QueryInfo;
 use http::{StatusCode, header};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
@@ -48,6 +50,29 @@ async fn done<T: Send + 'static>(
 ) -> Result<Response, ApiError> {
     enabled(state)?;
     state.blocking(work).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// `POST /api/v1/admin/queries/{id}/kill`: ends a query of the caller's tenant that runs or waits. With
+/// `enable_admin_api` any of them, otherwise whoever asked for it may.
+pub async fn kill_query(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    let gone = || ApiError::new(ErrorType::NotFound, format!("no query {id:?} is running"));
+    let id: u64 = id.parse().map_err(|_| gone())?;
+    let found = state.queries().find(id);
+    let found = found.filter(|query| query.tenant == caller.tenant);
+    let principal = caller.principal.as_ref().map(|principal| &principal.0);
+    let is_own = |query: &QueryInfo| principal.is_some() && query.principal.as_ref() == principal;
+    if !found.as_ref().is_some_and(is_own) {
+        enabled(&state)?;
+    }
+    if found.is_none() || !state.queries().kill(id) {
+        return Err(gone());
+    }
+    tracing::info!(id, by = principal.map(|name| &**name), "query killed");
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -19,6 +18,7 @@ use http::{HeaderMap, header};
 use super::envelope::{TRUNCATED, push_remarks, success};
 use super::params::Params;
 use super::syntax_tree::syntax_tree;
+use crate::active::ActiveQuery;
 use crate::error::{ApiError, ErrorType};
 use crate::request::Caller;
 use crate::state::AppState;
@@ -137,11 +137,9 @@ async fn run(
         ..QueryOptions::default()
     };
     let parsed = state.promql().parse(&query)?;
-    let (context, _cancel) = state.context(caller.tenant, caller.principal.as_ref(), timeout);
-
-    let queued = Instant::now();
-    let slot = state.query_slot(timeout).await?;
-    let queued = queued.elapsed();
+    let asked = ("promql", query.as_str());
+    let (mut active, context) = ActiveQuery::begin(&state, &caller, asked, timeout).await?;
+    active.set_detail(format!("{time:?}"));
     let began = Instant::now();
     let promql = state.promql();
     let result = match time {
@@ -157,10 +155,9 @@ async fn run(
             promql.range(&context, &parsed, times, &options).await
         }
     };
-    drop(slot);
-    observe(&state, &query, time, began.elapsed(), result.as_ref().err());
-    let mut result = result?;
-    result.stats.queued += queued;
+    observe(&state, time, began.elapsed());
+    let mut result = result.inspect_err(|error| active.fail(error))?;
+    result.stats.queued += active.queued();
     if format != Format::Json {
         if let Some(limit) = limit {
             truncate(&mut result.value, limit);
@@ -174,9 +171,13 @@ async fn run(
             })
         };
         let body = state.blocking(encode).await?;
-        return Ok(([(header::CONTENT_TYPE, format.content_type())], body).into_response());
+        let headers = [(header::CONTENT_TYPE, format.content_type())];
+        return Ok((headers, active.whole(body)).into_response());
     }
-    Ok(respond(result, &query, time, limit, stats.as_deref()))
+    // In pieces, so that a large matrix is never held as one text.
+    let pieces = pieces(result, &query, time, limit, stats.as_deref());
+    let headers = [(header::CONTENT_TYPE, "application/json")];
+    Ok((headers, active.pieces(pieces)).into_response())
 }
 
 fn check_text(state: &AppState, query: &str) -> Result<(), ApiError> {
@@ -193,28 +194,11 @@ fn check_text(state: &AppState, query: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn observe(
-    state: &AppState,
-    query: &str,
-    time: QueryTime,
-    took: Duration,
-    error: Option<&PromqlError>,
-) {
+fn observe(state: &AppState, time: QueryTime, took: Duration) {
     let metrics = state.metrics();
     match time {
         QueryTime::Instant { .. } => metrics.query_duration.observe(took),
         QueryTime::Range { .. } => metrics.query_range_duration.observe(took),
-    }
-    let slow = state.settings().slow_query;
-    if !slow.is_zero() && took >= slow {
-        let error = error.map(ToString::to_string);
-        tracing::warn!(
-            query,
-            ?time,
-            took_ms = took.as_millis() as u64,
-            error,
-            "slow query"
-        );
     }
 }
 
@@ -234,20 +218,6 @@ impl From<PromqlError> for ApiError {
         }
         Self::new(kind, error.to_string())
     }
-}
-
-/// Sends the answer in pieces, so that a large matrix is never held as one text.
-fn respond(
-    result: QueryResult,
-    query: &str,
-    time: QueryTime,
-    limit: Option<usize>,
-    stats: Option<&str>,
-) -> Response {
-    let pieces = pieces(result, query, time, limit, stats);
-    let headers = [(header::CONTENT_TYPE, "application/json")];
-    let stream = futures::stream::iter(pieces.map(Ok::<_, std::convert::Infallible>));
-    (headers, Body::from_stream(stream)).into_response()
 }
 
 /// The answer as a table in a format of the SQL interface: one column a label, `time`, `value`. Warnings

@@ -1,6 +1,6 @@
 //! `POST /api/v1/sql`: a statement in, rows out in the format that `Accept` names.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -8,17 +8,17 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use chronolith_engine::RequestContext;
 use chronolith_query::promql::runtime::query_runtime;
-use chronolith_query::sql::{Encoder, Format, Position, SqlEngine, SqlError};
+use chronolith_query::sql::{Encoder, Format, Position, SqlEngine, SqlError, SqlStream};
 use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use super::envelope::json_response;
+use crate::active::ActiveQuery;
 use crate::body::read_small;
 use crate::error::{ApiError, ErrorType, RETRY_AFTER_SECONDS};
 use crate::request::Caller;
 use crate::state::AppState;
-use crate::streamed::streamed;
 
 /// Bytes of a statement with its parameters.
 const BODY_BYTES_MAX: usize = 2 << 20;
@@ -124,8 +124,8 @@ async fn run(
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok());
     let format = Format::from_accept(accept.unwrap_or(""));
     let timeout = settings.query_timeout;
-    let _slot = state.query_slot(timeout).await?;
-    let (context, cancel) = state.context(caller.tenant, caller.principal.as_ref(), timeout);
+    let asked = ("sql", statement.query.as_str());
+    let (mut query, context) = ActiveQuery::begin(state, &caller, asked, timeout).await?;
     let began = Instant::now();
     let (sender, mut pieces) = mpsc::channel(PIECES_AHEAD);
     let engine = state.sql().clone();
@@ -138,11 +138,15 @@ async fn run(
     });
     // Errors up to the first rows still get a status of their own.
     let first = match pieces.recv().await {
-        Some(first) => first?,
+        Some(Ok(first)) => first,
+        Some(Err(failure)) => {
+            query.fail(&failure);
+            return Err(failure);
+        }
         None => return Err(ApiError::internal("the statement ended early").into()),
     };
     state.metrics().sql_duration.observe(began.elapsed());
-    let body = streamed("statement", Some(first), pieces, cancel);
+    let body = query.streamed("statement", Some(first), pieces);
     let headers = [(header::CONTENT_TYPE, format.content_type())];
     Ok((headers, body).into_response())
 }
@@ -160,7 +164,14 @@ async fn produce(
         .await?;
     let mut encoder = Encoder::new(format, rows.schema()).map_err(encoding)?;
     let mut ready = encoder.start().map_err(encoding)?;
+    let mut cpu = Duration::ZERO;
+    let mut count_cpu = |rows: &SqlStream| {
+        let now = rows.cpu();
+        context.usage.add_cpu(now.saturating_sub(cpu));
+        cpu = now;
+    };
     while let Some(batch) = rows.next().await {
+        count_cpu(&rows);
         ready.extend_from_slice(&encoder.batch(&batch?).map_err(encoding)?);
         if ready.len() >= CHUNK_BYTES_MIN {
             let piece = Bytes::from(std::mem::take(&mut ready));
@@ -169,6 +180,7 @@ async fn produce(
             }
         }
     }
+    count_cpu(&rows);
     ready.extend_from_slice(&encoder.finish().map_err(encoding)?);
     let _ = pieces.send(Ok(Bytes::from(ready))).await;
     Ok(())

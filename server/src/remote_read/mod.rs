@@ -20,11 +20,11 @@ use tokio::sync::mpsc;
 pub use request::{ReadQuery, ReadRequest, RequestError, ResponseType};
 use response::{Frames, points, push_series};
 
+use crate::active::ActiveQuery;
 use crate::body::read_small;
 use crate::error::{ApiError, ErrorType};
 use crate::request::Caller;
 use crate::state::AppState;
-use crate::streamed::streamed;
 use crate::wire::protobuf::push_bytes;
 
 /// Bytes of a request, compressed or not.
@@ -60,8 +60,9 @@ async fn answer(
     let request = decode(&body)?;
     let form = request.response_type().map_err(ApiError::bad_data)?;
     let timeout = settings.query_timeout;
-    let _slot = state.query_slot(timeout).await?;
-    let (context, cancel) = state.context(caller.tenant, caller.principal.as_ref(), timeout);
+    let text = request.to_string();
+    let asked = ("remote read", text.as_str());
+    let (mut query, context) = ActiveQuery::begin(&state, &caller, asked, timeout).await?;
     let external = state.scraper().external_labels();
     let samples_max = settings.query_samples_max;
     let reader = move |state: &AppState| Reading {
@@ -75,13 +76,13 @@ async fn answer(
         ResponseType::Samples => {
             let message = state
                 .blocking(move |state| reader(state).samples(&request))
-                .await?;
-            drop(cancel);
+                .await;
+            let message = message.inspect_err(|error| query.fail(&error.message))?;
             let headers = [
                 (header::CONTENT_TYPE, "application/x-protobuf"),
                 (header::CONTENT_ENCODING, "snappy"),
             ];
-            Ok((headers, message).into_response())
+            Ok((headers, query.whole(message)).into_response())
         }
         ResponseType::StreamedXorChunks => {
             let (sender, mut frames) = mpsc::channel(FRAMES_AHEAD);
@@ -94,8 +95,9 @@ async fn answer(
                 }
             });
             // Errors up to the first frame still get a status of their own.
-            let first = frames.recv().await.transpose()?;
-            let body = streamed("remote read", first, frames, cancel);
+            let first = frames.recv().await.transpose();
+            let first = first.inspect_err(|error| query.fail(&error.message))?;
+            let body = query.streamed("remote read", first, frames);
             Ok(([(header::CONTENT_TYPE, STREAMED)], body).into_response())
         }
     }

@@ -57,6 +57,22 @@ pub struct ReadRequest {
     accepted: Vec<u64>,
 }
 
+/// `{a="b"} from 1 to 2; …`: what the list of queries shows.
+impl std::fmt::Display for ReadRequest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (number, query) in self.queries.iter().enumerate() {
+            let separator = if number > 0 { "; " } else { "" };
+            let ReadQuery {
+                start_ms,
+                end_ms,
+                matchers,
+            } = query;
+            write!(f, "{separator}{matchers:?} from {start_ms} to {end_ms}")?;
+        }
+        Ok(())
+    }
+}
+
 impl ReadRequest {
     /// Reads a request.
     ///

@@ -390,6 +390,16 @@ pub static ROUTES: &[Route] = &[
     .takes(&[BACKUP_TO, READ_BACK, RATE, PROGRESS])
     .needs(ADMIN),
     Route::new(
+        "/api/v1/admin/queries/{id}/kill",
+        POST,
+        Tag::Admin,
+        "Ends a running query; without the flag only one of the caller's own.",
+        |m| on(m, admin::kill_query),
+    )
+    .takes(&[QUERY_ID])
+    .answers(Answer::Nothing)
+    .needs(ADMIN),
+    Route::new(
         "/api/v1/admin/tsdb/delete_series",
         POST_PUT,
         Tag::Admin,

@@ -2,7 +2,6 @@
 //! parsed.
 
 use super::*;
-use crate::promql::pattern::compile_anchored;
 
 /// Checks a whole tree.
 pub(super) fn check(query: &str, expr: &Expr) -> Result<(), ParseError> {
@@ -147,11 +146,13 @@ pub(super) fn check_selector(query: &str, selector: &VectorSelector) -> Result<(
 
 /// Whether the matcher does not match an absent label.
 fn refuses_empty(matcher: &LabelMatcher) -> bool {
-    let matches_empty = || compile_anchored(&matcher.value).is_ok_and(|re| re.is_match(""));
+    if let Some(compiled) = &matcher.compiled {
+        return !compiled.matches_missing();
+    }
     match matcher.op {
         MatchOp::Equal => !matcher.value.is_empty(),
         MatchOp::NotEqual => matcher.value.is_empty(),
-        MatchOp::Regex => !matches_empty(),
-        MatchOp::NotRegex => matches_empty(),
+        // Not made by the parser.
+        MatchOp::Regex | MatchOp::NotRegex => false,
     }
 }

@@ -1,6 +1,7 @@
 //! Selectors and what may follow an expression: `[...]`, `offset`, `@`, `anchored`, `smoothed`.
 
 use super::*;
+use crate::promql::pattern;
 
 /// What comes after `offset`: a literal in ms, or an expression.
 pub(super) type DurationValue = Result<i64, Box<DurationExpr>>;
@@ -28,6 +29,7 @@ impl Parser<'_> {
                 name: METRIC_NAME.to_owned(),
                 op: MatchOp::Equal,
                 value: name.clone(),
+                compiled: None,
             });
         }
         Ok(VectorSelector {
@@ -71,18 +73,28 @@ impl Parser<'_> {
                     };
                     let value = value.clone();
                     let pos = name_pos.to(self.token.pos);
-                    if matches!(op, MatchOp::Regex | MatchOp::NotRegex)
-                        && let Err(message) = crate::promql::pattern::compile_anchored(&value)
-                    {
-                        return self.error(pos, message);
-                    }
+                    let compiled = match op {
+                        MatchOp::Equal | MatchOp::NotEqual => None,
+                        MatchOp::Regex | MatchOp::NotRegex => {
+                            match pattern::matcher(&name, op == MatchOp::NotRegex, &value) {
+                                Ok(matcher) => Some(matcher),
+                                Err(message) => return self.error(pos, message),
+                            }
+                        }
+                    };
                     self.take()?;
-                    LabelMatcher { name, op, value }
+                    LabelMatcher {
+                        name,
+                        op,
+                        value,
+                        compiled,
+                    }
                 }
                 None if quoted => LabelMatcher {
                     name: METRIC_NAME.to_owned(),
                     op: MatchOp::Equal,
                     value: name,
+                    compiled: None,
                 },
                 None => return self.unexpected(CONTEXT, "label matching operator"),
             });

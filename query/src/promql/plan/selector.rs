@@ -231,6 +231,9 @@ impl Planner<'_> {
 
 /// The engine's matcher for one of the language.
 pub(super) fn matcher(m: &ast::LabelMatcher) -> Result<Matcher> {
+    if let Some(compiled) = &m.compiled {
+        return Ok(compiled.clone());
+    }
     let op = match m.op {
         ast::MatchOp::Equal => MatchOp::Equal,
         ast::MatchOp::NotEqual => MatchOp::NotEqual,
