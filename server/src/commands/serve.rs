@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::ServeArgs;
-use crate::config::{Config, Listen, Settings, Source, Sync, TABLE};
+use crate::config::{Config, Listen, Settings, Source, Sync, TABLE, Tenants};
 use crate::lifecycle;
 use crate::listen::{self, Authenticator, Bound, Limits};
 use crate::router::{otlp_grpc_router, otlp_router, router};
@@ -113,8 +113,8 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     warn_about_unbuilt(&config);
 
     let store = {
-        let settings = settings.clone();
-        tokio::task::spawn_blocking(move || open_store(&settings)).await??
+        let (settings, tenants) = (settings.clone(), config.tenants.clone());
+        tokio::task::spawn_blocking(move || open_store(&settings, &tenants)).await??
     };
     // The HTTP client of scrapes takes the process' default provider. An error means that there is
     // one already.
@@ -323,8 +323,8 @@ fn connections_max(settings: &Settings) -> usize {
 }
 
 /// Opens the store with the share of the memory that is its own.
-fn open_store(settings: &Settings) -> anyhow::Result<Store> {
-    let options = store_options(settings);
+fn open_store(settings: &Settings, tenants: &Tenants) -> anyhow::Result<Store> {
+    let options = store_options(settings, tenants);
     Store::open(&settings.data_dir, options).map_err(|error| match error {
         EngineError::Locked { .. } => anyhow!("cannot open the store: {error}"),
         other => anyhow!(
@@ -339,7 +339,7 @@ fn open_store(settings: &Settings) -> anyhow::Result<Store> {
 /// Of `memory_max` the engine takes half (head, indexes, buffers), queries a quarter, writes in
 /// flight at most an eighth, kept answers at most a sixteenth; the rest is for connections, caches
 /// of the allocator and code.
-fn store_options(settings: &Settings) -> StoreOptions {
+fn store_options(settings: &Settings, tenants: &Tenants) -> StoreOptions {
     StoreOptions {
         sync: match settings.sync {
             Sync::Always => SyncMode::Always,
@@ -350,6 +350,11 @@ fn store_options(settings: &Settings) -> StoreOptions {
         retention: (!settings.retention.is_zero()).then_some(settings.retention),
         retention_bytes: settings.retention_size.0,
         as_of_retention: settings.as_of_retention,
+        series_per_tenant_max: settings.tenant_series_max,
+        tenant_limits: tenants
+            .iter()
+            .map(|(tenant, config)| (tenant.clone(), config.limits(settings)))
+            .collect(),
         ..StoreOptions::default()
     }
 }

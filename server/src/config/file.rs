@@ -17,6 +17,7 @@ const SECTIONS: &[&str] = &[
     "otlp",
     "scrape_configs",
     "scrape_config_files",
+    "tenants",
     "web",
 ];
 
@@ -167,7 +168,7 @@ pub(super) fn nearest<'a>(
 }
 
 /// A scalar, or a list of scalars, as the text that a flag would take.
-fn scalar(value: &Value) -> Option<String> {
+pub(super) fn scalar(value: &Value) -> Option<String> {
     match value {
         Value::Null => Some(String::new()),
         Value::Bool(true) => Some("true".into()),

@@ -10,6 +10,7 @@ mod file;
 mod otlp;
 mod secret;
 pub mod table;
+mod tenants;
 mod values;
 mod web;
 
@@ -22,6 +23,7 @@ pub use file::{FileConfig, Located, Section};
 pub use otlp::{OtlpConfig, TranslationStrategy};
 pub use secret::Secret;
 pub use table::{Setting, Settings, Source, TABLE};
+pub use tenants::{TenantConfig, Tenants};
 pub use values::{ByteSize, Listen, LogFormat, SettingValue, Sync, parse_duration};
 pub use web::{ClientAuth, TlsConfig, TlsVersion, WebConfig};
 
@@ -97,6 +99,8 @@ pub struct Config {
     pub web: WebConfig,
     /// How OTLP metrics become series.
     pub otlp: OtlpConfig,
+    /// Tenants with limits of their own.
+    pub tenants: Tenants,
 }
 
 impl Config {
@@ -147,12 +151,17 @@ impl Config {
                 "enable_feature: {FEATURE_DELTAS_ADDED_UP} and {FEATURE_DELTAS_NATIVE} exclude each other"
             )));
         }
+        let tenants = match file.section("tenants") {
+            Some(section) => tenants::from_section(&file.path, section)?,
+            None => Tenants::new(),
+        };
         Ok(Self {
             settings,
             sources,
             file,
             web,
             otlp,
+            tenants,
         })
     }
 }

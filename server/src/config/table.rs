@@ -138,6 +138,8 @@ settings! {
     retention: Duration = "15d";
     /// Bytes on disk above which the oldest data goes; 0 for no limit.
     retention_size: ByteSize = "0";
+    /// Active series that a tenant may have; samples of more are refused with 429; 0 for no limit. The section `tenants` gives single tenants limits of their own.
+    tenant_series_max: u64 = "2000000";
     /// How far back queries with `as_of` see what has been overwritten or replaced since; 0 keeps no such rows.
     as_of_retention: Duration = "0";
     /// Store the server's own metrics, as job `chronolith` of the default tenant.

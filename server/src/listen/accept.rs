@@ -194,7 +194,9 @@ where
         .header_read_timeout(limits.header_timeout)
         .max_header_size(HEAD_BYTES_MAX)
         .max_buf_size(512 << 10)
-        .half_close(true)
+        // A client that closes its side has left, as Go's server sees it: nothing else would end the
+        // work for it before the first bytes of the answer.
+        .half_close(false)
         .serve_connection(TokioIo::new(stream), service);
     watcher
         .watch(connection)
