@@ -88,7 +88,7 @@ impl AppState {
             otlp: RwLock::new(Arc::new(crate::otlp::translator(&config))),
             queries: queries.clone(),
             query_slots: Arc::new(Semaphore::new(
-                settings.query_concurrency_max.max(1) as usize,
+                settings.query_concurrency_max.max(1) as usize
             )),
             write_budget: Arc::new(Semaphore::new(
                 budget_units.clamp(1, u32::MAX as usize >> 4),

@@ -101,11 +101,8 @@ pub(super) const LABEL_NAME: Parameter = required(
     Kind::Path,
     "A label's name; `U__` escapes what a path cannot hold.",
 );
-pub(super) const QUERY_ID: Parameter = required(
-    "id",
-    Kind::Path,
-    "A query's number in `system.queries`.",
-);
+pub(super) const QUERY_ID: Parameter =
+    required("id", Kind::Path, "A query's number in `system.queries`.");
 pub(super) const METRIC: Parameter = optional("metric", Kind::Text, "Only this metric.");
 pub(super) const LIMIT_METRICS: Parameter =
     optional("limit", Kind::Count, "The most metrics; 0 for all.");
