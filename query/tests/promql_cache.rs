@@ -508,3 +508,65 @@ fn tenants_and_principals_see_their_own_answers() {
     }
     assert_eq!(world.engine.cache_stats().entries, 3);
 }
+
+/// `cargo test --release -p chronolith-query --test promql_cache -- --ignored --nocapture dashboard`
+///
+/// A dashboard of six hours at 30 s over 1,000 series of 15 s, asked again every 30 s while rows arrive:
+/// time with and without the cache, on one thread.
+#[test]
+#[ignore = "a measurement"]
+fn what_a_repeated_dashboard_costs() {
+    let world = World::new(Features::default());
+    let hours = 6;
+    let scrape = |time_ms: i64| {
+        let mut append = world.store.begin(&world.context).unwrap();
+        for number in 0..1000 {
+            let host = format!("host-{number:04}");
+            let job = format!("job-{}", number % 10);
+            let name = "requests_total";
+            let labels = labels(&[("__name__", name), ("host", &host), ("job", &job)]);
+            let series = append.define(None, &labels).unwrap();
+            let value = (time_ms / S * (number % 7 + 1)) as f64;
+            append.sample(series, TimestampNs::from_millis(time_ms).unwrap(), value);
+        }
+        append.commit().unwrap();
+    };
+    let scrapes = hours * 240;
+    (0..scrapes).for_each(|number| scrape(ORIGIN + number * 15 * S));
+    world.store.flush().unwrap();
+    for text in [
+        "sum by (job) (rate(requests_total[5m]))",
+        "rate(requests_total[5m])",
+        "topk(5, rate(requests_total[5m]))",
+        "requests_total",
+    ] {
+        let (mut cached, mut plain) = (Duration::ZERO, Duration::ZERO);
+        for repeat in 0..6 {
+            let end = ORIGIN + (scrapes + repeat * 2) * 15 * S;
+            scrape(end - 15 * S);
+            scrape(end);
+            let times = (end - hours * 3600 * S, end, 30 * S);
+            let began = std::time::Instant::now();
+            world.ask(text, times, false).unwrap();
+            // The first one fills the cache.
+            cached += if repeat > 0 {
+                began.elapsed()
+            } else {
+                Duration::ZERO
+            };
+            let began = std::time::Instant::now();
+            world.ask(text, times, true).unwrap();
+            plain += if repeat > 0 {
+                began.elapsed()
+            } else {
+                Duration::ZERO
+            };
+        }
+        let ratio = plain.as_secs_f64() / cached.as_secs_f64();
+        println!(
+            "{text}: {:?} without, {:?} with the cache: {ratio:.1} x",
+            plain / 5,
+            cached / 5
+        );
+    }
+}
