@@ -98,3 +98,10 @@ fn of_samples_in_one_millisecond_the_last_counts() {
     assert_eq!(instant(&engine, "sum_over_time(fast[1s])", 10), [6.0]);
     assert_eq!(instant(&engine, "fast", 10), [5.0]);
 }
+
+#[test]
+fn a_subquery_without_steps_gives_nothing() {
+    // Steps are multiples of a minute, of which the window has none.
+    let text = "resets((m ^ scalar(m{kind=\"whole\"}))[10s:])";
+    assert!(instant(&engine(), text, 10 * 60_000 + 30_000).is_empty());
+}

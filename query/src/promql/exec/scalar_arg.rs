@@ -68,11 +68,12 @@ impl ScalarArg {
             let values = cell
                 .get_or_try_init(|| async {
                     let mut stream = shared.stream(index, 0)?;
-                    let mut values: Option<Arc<[f64]>> = None;
+                    // A subquery may have no step at all: then there is no row either.
+                    let mut values: Arc<[f64]> = Arc::default();
                     while let Some(batch) = stream.try_next().await? {
-                        values = Some(Arc::from(StepVectors::from_batch(&batch)?.values(0)));
+                        values = Arc::from(StepVectors::from_batch(&batch)?.values(0));
                     }
-                    values.ok_or_else(|| DataFusionError::Internal("bug: scalar is empty".into()))
+                    Ok::<_, DataFusionError>(values)
                 })
                 .await?;
             Ok(ScalarValues::PerStep(Arc::clone(values)))
