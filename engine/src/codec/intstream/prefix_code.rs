@@ -181,6 +181,10 @@ impl DecodeTable {
     /// Decodes runs that begin at the bytes `starts` of `bytes`, side by side, and returns behind which
     /// bytes they end. Bits behind the end of `bytes` are zero: any bytes give some symbols.
     #[inline]
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "symbol by symbol in all lanes: no lane waits for its own last length"
+    )]
     pub(super) fn decode<const LANES: usize, const LEN: usize>(
         &self,
         bytes: &[u8],
