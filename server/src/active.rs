@@ -87,13 +87,11 @@ impl ActiveQuery {
     }
 
     /// A body of one piece, which holds the turn until it is sent.
-    #[must_use]
     pub fn whole(self, bytes: impl Into<Bytes>) -> Body {
         self.pieces(std::iter::once(bytes.into()))
     }
 
     /// A body of pieces, each made when the one before is on its way.
-    #[must_use]
     pub fn pieces(self, pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Body {
         self.ticket.set(QueryState::Sending);
         let stream = futures::stream::unfold((pieces, self), |(mut pieces, query)| async move {
@@ -116,7 +114,6 @@ impl ActiveQuery {
     ///
     /// The status is sent already: an error makes the body break off without its end, so that no
     /// client takes a part for the whole. `what` names the work in the log.
-    #[must_use]
     pub fn streamed<E: Display + Send + 'static>(
         self,
         what: &'static str,

@@ -62,7 +62,7 @@ async fn answer(
     let timeout = settings.query_timeout;
     let text = request.to_string();
     let asked = ("remote read", text.as_str());
-    let (mut query, context) = ActiveQuery::begin(&state, &caller, asked, timeout).await?;
+    let (mut query, context) = ActiveQuery::begin(state, &caller, asked, timeout).await?;
     let external = state.scraper().external_labels();
     let samples_max = settings.query_samples_max;
     let reader = move |state: &AppState| Reading {

@@ -34,6 +34,9 @@ use crate::promql::functions::window::Window;
 use crate::promql::labelset;
 use crate::promql::steps::Lookup;
 
+/// Deadline and cancellation are looked at after so many samples.
+const SAMPLES_UNCHECKED: usize = 1 << 20;
+
 /// The operator. Its inputs are the samples, then the scalar arguments that are no literals.
 #[derive(Debug)]
 pub struct RangeFunction {
@@ -140,6 +143,16 @@ impl Windows {
     /// The steps that [`bounds`](Self::bounds) covers.
     fn steps(&self) -> Range<usize> {
         self.first_step..self.first_step + self.bounds.len()
+    }
+
+    /// How many windows are summed between two looks at the deadline: wide windows at many steps may
+    /// take longer than the query may.
+    fn at_once(&self) -> usize {
+        let mean = self.samples / self.bounds.len().max(1) as u64;
+        let windows = SAMPLES_UNCHECKED as u64 / mean.max(1);
+        usize::try_from(windows)
+            .unwrap_or(usize::MAX)
+            .max(sum_grid::LANES)
     }
 
     /// The floats of a step's window.
@@ -368,7 +381,7 @@ impl Work {
         windows: &Windows,
     ) -> Result<bool> {
         match &windows.kernel {
-            Some(kernel) if self.all_windows(&samples, ascends, windows, kernel) => {
+            Some(kernel) if self.all_windows(&samples, ascends, windows, kernel)? => {
                 Ok(kernel.mask().count() > 0)
             }
             _ => self.window_by_window(samples, labels, windows),
@@ -383,11 +396,11 @@ impl Work {
         ascends: bool,
         windows: &Windows,
         kernel: &Kernel,
-    ) -> bool {
+    ) -> Result<bool> {
         let uses_starts = self.function.state.features.use_start_timestamps;
         let has_starts = uses_starts && !samples.starts.is_empty();
         if has_starts || !samples.histograms.is_empty() {
-            return false;
+            return Ok(false);
         }
         let values = samples.values;
         let out = self.builder.row_mut().get_mut(windows.steps());
@@ -406,12 +419,16 @@ impl Work {
                 rates.evaluate(values, &facts.resets, out);
             }
             Kernel::Sums { is_mean, .. } => {
-                sum_grid::evaluate(values, &windows.bounds, *is_mean, out);
+                let at_once = windows.at_once();
+                for (bounds, out) in windows.bounds.chunks(at_once).zip(out.chunks_mut(at_once)) {
+                    self.function.state.check()?;
+                    sum_grid::evaluate(values, bounds, *is_mean, out);
+                }
             }
         }
         self.builder.mark(kernel.mask());
         self.counts.total += windows.samples;
-        true
+        Ok(true)
     }
 
     /// All steps of one series, one after the other. Whether any of them is a float.
@@ -495,7 +512,7 @@ impl Work {
             self.counts.add(step, seen, fresh);
             // Wide windows at many steps: one series alone may take longer than the query may.
             unchecked += seen;
-            if unchecked > 1 << 20 {
+            if unchecked > SAMPLES_UNCHECKED {
                 unchecked = 0;
                 function.state.check()?;
             }

@@ -6,7 +6,8 @@
 
 use super::numeric::{KahanSum, RunningMean};
 
-const LANES: usize = 4;
+/// Windows that are added up at a time.
+pub const LANES: usize = 4;
 
 /// Writes the sum of each window, or its mean. `bounds` are the windows' indexes among `values`; what
 /// stands for empty windows is arbitrary.
