@@ -150,6 +150,12 @@ fn names_go_at_once_unless_removal_is_delayed() {
         panic!()
     };
     assert_eq!(vector.len(), 120);
+    // Negation looks at whole series: these have no step in common.
+    let negated = "-(queue_depth < 25 or requests_total)";
+    for delayed in [false, true] {
+        let engine = PromqlEngine::new(store.clone(), options(delayed));
+        assert_eq!(range(&engine, negated).is_err(), !delayed);
+    }
 }
 
 #[test]

@@ -234,7 +234,13 @@ impl Survey {
                 self.visit(&binary.lhs, when)?;
                 self.visit(&binary.rhs, when)
             }
-            Expr::Unary(unary) => self.visit(&unary.expr, when),
+            Expr::Unary(unary) => {
+                let may_meet = unary.negate && !has_one_name_at_most(&unary.expr);
+                if may_meet && !self.delayed_name_removal {
+                    return None;
+                }
+                self.visit(&unary.expr, when)
+            }
             Expr::Paren(paren) => self.visit(&paren.expr, when),
         }
     }
@@ -271,8 +277,8 @@ impl Survey {
                 Expr::Subquery(subquery) => Some(has_one_name_at_most(&subquery.expr)),
                 _ => None,
             };
-            // Taking names off at once, functions of windows refuse series that become equal even if
-            // they have no step in common.
+            // Taking names off at once, functions of windows (and negation) refuse series that become
+            // equal even if they have no step in common.
             if window == Some(false) && !self.delayed_name_removal {
                 return None;
             }
@@ -375,6 +381,7 @@ mod tests {
             "limit_ratio(0.5, a)",
             "rate({job=\"x\"}[5m])",
             "max_over_time((a or b)[5m:1m])",
+            "-(a or b)",
         ] {
             assert_eq!(reach(query), None, "{query}");
         }

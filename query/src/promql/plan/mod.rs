@@ -194,7 +194,8 @@ impl<'a> Planner<'a> {
                 Ok(if is_scalar {
                     negated
                 } else {
-                    self.derived(negated, Duplicates::Merge)
+                    // Prometheus looks at whole series here, as for functions of windows.
+                    self.derived(negated, Duplicates::Refuse)
                 })
             }
             Expr::Vector(selector) => self.vector_selector(selector, place),
