@@ -59,6 +59,17 @@ def start(command, log):
     return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
 
 
+def stop(processes):
+    for p in processes:
+        if p.poll() is None:
+            p.send_signal(signal.SIGTERM)
+    for p in processes:
+        try:
+            p.wait(10)
+        except subprocess.TimeoutExpired:
+            p.kill()
+
+
 def get(url, timeout=30):
     with urllib.request.urlopen(url, timeout=timeout) as response:
         return response.read()
@@ -188,14 +199,7 @@ remote_write:
             print(f"{len(QUERIES) - failed} of {len(QUERIES)} queries: same within 1e-9")
             return 1 if failed else 0
         finally:
-            for p in processes:
-                if p.poll() is None:
-                    p.send_signal(signal.SIGTERM)
-            for p in processes:
-                try:
-                    p.wait(10)
-                except subprocess.TimeoutExpired:
-                    p.kill()
+            stop(processes)
 
 
 if __name__ == "__main__":

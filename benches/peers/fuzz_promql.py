@@ -20,9 +20,7 @@ import json
 import math
 import os
 import random
-import signal
 import struct
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +28,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from compare_prometheus import free_port, same, wait_ready
+from compare_prometheus import free_port, same, start, stop, wait_ready
 
 STALE = struct.unpack("<d", struct.pack("<Q", 0x7FF0000000000002))[0]
 
@@ -399,15 +397,15 @@ def main():
                                 "--listen", f"127.0.0.1:{ports[1]}", "--self-scrape", "off", "--otlp-grpc-listen", "off",
                                 "--otlp-http-listen", "off", "--flight-listen", "off", "--pg-listen", "off"])):
                 log = open(os.path.join(work, name + ".log"), "wb")
-                processes.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
+                processes.append(start(command, log))
             for port, process in zip(ports, processes):
                 wait_ready(f"http://127.0.0.1:{port}/-/ready", process)
             rng = random.Random(a.seed)
             interval, steps = 15, 360
             # On a whole hour, so that the seed alone decides what is asked.
-            start = int(time.time() - interval * steps) // 3600 * 3600 - 1800
-            load(rng, ports, start * 1000, steps, interval * 1000)
-            end = start + interval * steps
+            begin = int(time.time() - interval * steps) // 3600 * 3600 - 1800
+            load(rng, ports, begin * 1000, steps, interval * 1000)
+            end = begin + interval * steps
             until = time.monotonic() + a.minutes * 60 if a.minutes else math.inf
             asked = errors = different = 0
             while time.monotonic() < until and (a.minutes or asked < a.count):
@@ -428,14 +426,7 @@ def main():
             print(f"{asked} expressions of seed {a.seed}, instant and range: {different} answers differ")
             return 1 if different else 0
         finally:
-            for p in processes:
-                if p.poll() is None:
-                    p.send_signal(signal.SIGTERM)
-            for p in processes:
-                try:
-                    p.wait(10)
-                except subprocess.TimeoutExpired:
-                    p.kill()
+            stop(processes)
 
 
 if __name__ == "__main__":
