@@ -38,6 +38,7 @@ pub mod limits;
 pub mod manifest;
 pub mod model;
 pub mod options;
+pub mod rows;
 pub mod scan;
 mod sealed;
 pub mod segment;

@@ -175,6 +175,7 @@ fn span(time: i64, id: u8, name: &str) -> Span {
         trace_id: TraceId([1; 16]),
         span_id: SpanId([id; 8]),
         parent_span_id: Some(SpanId([9; 8])),
+        trace_state: String::new(),
         name: name.into(),
         kind: SpanKind::Server,
         time: TimestampNs(time),

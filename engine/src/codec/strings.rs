@@ -63,8 +63,31 @@ impl Strings {
         (self.offsets, self.bytes)
     }
 
-    fn push(&mut self, string: &[u8]) {
+    /// Bytes of all strings together.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends a string. All of them together must stay below 2 GiB.
+    #[inline]
+    pub fn push(&mut self, string: &[u8]) {
         self.bytes.extend_from_slice(string);
+        self.offsets.push(self.bytes.len() as i32);
+    }
+
+    /// Appends what `write` writes to the last string; there must be one.
+    #[inline]
+    pub fn extend_last(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        if let Some(end) = self.offsets.last_mut() {
+            *end = self.bytes.len() as i32;
+        }
+    }
+
+    /// Appends the string that `write` appends to the bytes; it must leave what is there alone.
+    #[inline]
+    pub fn push_with(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
         self.offsets.push(self.bytes.len() as i32);
     }
 }

@@ -131,6 +131,8 @@ pub struct Span {
     pub span_id: SpanId,
     /// The span it is part of; `None` for a root.
     pub parent_span_id: Option<SpanId>,
+    /// W3C trace state as sent.
+    pub trace_state: String,
     /// Operation name.
     pub name: String,
     /// Role.

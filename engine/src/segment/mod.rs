@@ -25,7 +25,7 @@ mod select;
 mod select_cache;
 mod series_table;
 mod verify;
-mod wire;
+pub(crate) mod wire;
 mod write;
 
 pub use check::{check_file, read_identity};

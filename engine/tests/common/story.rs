@@ -222,6 +222,7 @@ pub(crate) fn span(time: i64, chapter: i64, step: i64) -> Span {
         trace_id: TraceId([chapter as u8 + 1; 16]),
         span_id: SpanId([step as u8 + 1; 8]),
         parent_span_id: (step > 0).then_some(SpanId([1; 8])),
+        trace_state: String::new(),
         name: format!("step {}", step % 4),
         kind: SpanKind::from_u8((step % 6) as u8).unwrap(),
         time: TimestampNs(time),

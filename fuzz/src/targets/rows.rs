@@ -190,6 +190,7 @@ fn span_segment(rows: usize) -> Result<Vec<u8>> {
             trace_id: TraceId([(row / 40) as u8; 16]),
             span_id: SpanId((row as u64).to_le_bytes()),
             parent_span_id: (row > 0).then_some(SpanId([1; 8])),
+            trace_state: String::new(),
             name: format!("stage-{}", row % 4),
             kind: SpanKind::default(),
             time: TimestampNs(START_NS + row as i64 * 100_000_000),

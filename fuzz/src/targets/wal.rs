@@ -277,6 +277,7 @@ fn append_all(wal: &Wal<()>) -> Result<()> {
         trace_id: TraceId([1; 16]),
         span_id: SpanId([2; 8]),
         parent_span_id: Some(SpanId([3; 8])),
+        trace_state: String::new(),
         name: "load".to_owned(),
         kind: SpanKind::default(),
         time,

@@ -274,6 +274,7 @@ impl SpanSegmentReader {
                 span: Span {
                     trace_id: TraceId(fixed(trace_ids.bytes(row))),
                     span_id: SpanId(fixed(span_ids.bytes(row))),
+                    trace_state: String::new(),
                     parent_span_id: parents.bytes(row).try_into().ok().map(SpanId),
                     name: text(file, at, names.bytes(row))?,
                     kind: u8::try_from(kinds.int(row))

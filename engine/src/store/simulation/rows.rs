@@ -315,6 +315,7 @@ pub(super) fn span(time: i64, id: u64, version: u64) -> Span {
         trace_id: TraceId([id as u8 + 1; 16]),
         span_id: SpanId([id as u8 + 1; 8]),
         parent_span_id: id.is_multiple_of(3).then_some(SpanId([9; 8])),
+        trace_state: String::new(),
         name: version.to_string(),
         kind: SpanKind::Server,
         time: TimestampNs(time),

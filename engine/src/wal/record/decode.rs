@@ -308,6 +308,7 @@ fn read_span(cursor: &mut Cursor<'_>, time_before: i64) -> Result<Span, Malforme
         trace_id,
         span_id,
         parent_span_id,
+        trace_state: String::new(),
         name,
         kind,
         time: TimestampNs(time),

@@ -138,6 +138,7 @@ pub(in crate::wal) fn full_record() -> Record {
                 trace_id: TraceId([1; 16]),
                 span_id: SpanId([2; 8]),
                 parent_span_id: Some(SpanId([3; 8])),
+                trace_state: String::new(),
                 name: "GET /".into(),
                 kind: SpanKind::Server,
                 time: TimestampNs(10),
