@@ -36,15 +36,15 @@ impl World {
             .map_err(|failure| format!("restored: {failure}"))
     }
 
-    fn look_at_backup(&self, seed: u64) -> Result<(), Failure> {
+    fn look_at_backup(&mut self, seed: u64) -> Result<(), Failure> {
         let fs: SharedFileSystem = Arc::new(self.backups.snapshot());
         let store = Store::restore_on(&fs, BACKUP, RESTORED, &BackupOptions::default())
             .and_then(|_| Store::open_on(fs, RESTORED, self.options.clone()))
             .map_err(|error| error.to_string())?;
         let shown = observe(&store, &self.contexts).map_err(|error| error.to_string())?;
-        if let Some(difference) = self.model.shown.difference(&shown, self.model.floor) {
-            return Err(difference);
-        }
+        let floor = self.model.floor;
+        self.model
+            .observe(|expected| expected.difference(&shown, floor))?;
         match self.moment(seed) {
             Some(moment) => self.check_as_of(&store, moment),
             None => Ok(()),

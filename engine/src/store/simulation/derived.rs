@@ -111,10 +111,10 @@ impl World {
     /// Reads what was known at a moment that may still be asked for.
     pub(super) fn as_of(&mut self, seed: u64) -> Result<(), Failure> {
         let moment = self.moment(seed);
-        if let Some(moment) = moment {
-            self.check_as_of(self.store(), moment)?;
+        match moment {
+            Some(moment) => self.check_as_of(&self.store().clone(), moment),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// A moment within the as-of retention; often one at which something was written, or just before.
@@ -130,10 +130,10 @@ impl World {
         (kept > 0).then_some(moment.max(oldest))
     }
 
-    pub(super) fn check_as_of(&self, store: &Store, moment: i64) -> Result<(), Failure> {
+    pub(super) fn check_as_of(&mut self, store: &Store, moment: i64) -> Result<(), Failure> {
         // What is expired by now may be there or not.
         let range = TimeRange::new(self.model.floor, i64::MAX);
-        let (mut expected, mut shown) = (Contents::default(), Contents::default());
+        let mut shown = Contents::default();
         for (tenant, context) in self.contexts.iter().enumerate() {
             let mut found = TenantContents::default();
             store
@@ -143,12 +143,11 @@ impl World {
                 })
                 .and_then(|scan| read_metrics(&scan, range, &mut found))
                 .map_err(|error| format!("as of {moment}: {error}"))?;
-            expected.tenants[tenant].series = self.model.shown.tenants[tenant].versions.at(moment);
             shown.tenants[tenant] = found;
         }
-        match expected.difference(&shown, self.model.floor) {
-            None => Ok(()),
-            Some(difference) => Err(format!("as of {moment}: {difference}")),
-        }
+        let floor = self.model.floor;
+        self.model
+            .observe(|now| now.as_of(moment).difference(&shown, floor))
+            .map_err(|difference| format!("as of {moment}: {difference}"))
     }
 }

@@ -5,6 +5,10 @@
 //! again, each of these is there as a whole or not at all. Without syncs ([`SyncMode::Off`]) a power
 //! cut may take the latest requests, but never one and leave a later one.
 //!
+//! What is seen does not always tell which of them happened: a computation in doubt may have written the
+//! very value that had been received, and only a later sample shows which of the two is there. So the
+//! model keeps every possibility that fits all observations so far; each further one narrows them.
+//!
 //! [`SyncMode::Off`]: crate::options::SyncMode::Off
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -106,6 +110,22 @@ impl Contents {
                 };
             }
         }
+    }
+
+    /// Contents of one tenant.
+    pub(super) fn of(tenant: usize, contents: TenantContents) -> Self {
+        let mut all = Self::default();
+        all.tenants[tenant] = contents;
+        all
+    }
+
+    /// The metric rows that were there at a moment, and nothing else.
+    pub(super) fn as_of(&self, moment: i64) -> Self {
+        let mut then = Self::default();
+        for (then, tenant) in then.tenants.iter_mut().zip(&self.tenants) {
+            then.series = tenant.versions.at(moment);
+        }
+        then
     }
 
     /// What differs from what a store shows; `None` if nothing does. Rows before `floor` are
@@ -299,14 +319,26 @@ impl TenantContents {
     }
 }
 
+/// Possibilities that are kept. Each request in doubt at most doubles them, and most observations leave
+/// one; a life that needs more is reported rather than judged on a part of them.
+const POSSIBLE_MAX: usize = 128;
+
+/// One course of events that fits all that was seen.
+#[derive(Clone, Debug, PartialEq)]
+struct Possible {
+    /// What the open store shows.
+    shown: Contents,
+    /// What it showed when the journal began; the same as `shown` while the journal is empty.
+    before: Contents,
+}
+
 /// What a store must show, and what it may show after the next opening.
 #[derive(Debug)]
 pub(super) struct Model {
-    /// What the open store shows.
-    pub(super) shown: Contents,
-    /// What it showed when the journal began.
-    before: Contents,
-    /// What happened since, and whether it was acknowledged. Empty while there is no doubt.
+    /// Never empty. All of them show the same but for versions of rows.
+    possible: Vec<Possible>,
+    /// What happened since they were last known, and whether it was acknowledged. Empty while there is
+    /// no doubt.
     journal: Vec<(Op, bool)>,
     /// Whether acknowledged requests are in doubt too until a durable point.
     relaxed: bool,
@@ -316,9 +348,12 @@ pub(super) struct Model {
 
 impl Model {
     pub(super) fn new(relaxed: bool) -> Self {
-        Self {
+        let nothing = Possible {
             shown: Contents::default(),
             before: Contents::default(),
+        };
+        Self {
+            possible: vec![nothing],
             journal: Vec::new(),
             relaxed,
             floor: i64::MIN,
@@ -326,7 +361,9 @@ impl Model {
     }
 
     pub(super) fn acknowledged(&mut self, op: Op) {
-        self.shown.apply(&op);
+        for possible in &mut self.possible {
+            possible.shown.apply(&op);
+        }
         if self.relaxed || !self.journal.is_empty() {
             self.journal.push((op, true));
         }
@@ -334,9 +371,15 @@ impl Model {
 
     pub(super) fn refused(&mut self, op: Op) {
         if self.journal.is_empty() {
-            self.before = self.shown.clone();
+            self.forget_before();
         }
         self.journal.push((op, false));
+    }
+
+    fn forget_before(&mut self) {
+        for possible in &mut self.possible {
+            possible.before = possible.shown.clone();
+        }
     }
 
     /// How many requests are in doubt.
@@ -347,9 +390,37 @@ impl Model {
     /// All that is shown is durable now, whatever the mode.
     pub(super) fn durable(&mut self) {
         if self.relaxed {
-            self.before = self.shown.clone();
+            self.forget_before();
             self.journal.clear();
         }
+    }
+
+    /// A document as every possibility has it: documents are read whole at each opening.
+    pub(super) fn document(&self, tenant: usize, key: &str) -> Option<&Document> {
+        self.possible[0].shown.tenants[tenant].documents.get(key)
+    }
+
+    /// Keeps the possibilities from which what the open store shows does not differ. The error is the
+    /// difference from the first one, if none is left.
+    pub(super) fn observe(
+        &mut self,
+        differs: impl Fn(&Contents) -> Option<String>,
+    ) -> Result<(), String> {
+        let mut first = None;
+        let kept: Vec<bool> = (self.possible.iter())
+            .map(|possible| {
+                let difference = differs(&possible.shown);
+                let fits = difference.is_none();
+                first = first.take().or(difference);
+                fits
+            })
+            .collect();
+        if !kept.contains(&true) {
+            return Err(first.unwrap_or_default());
+        }
+        let mut kept = kept.into_iter();
+        self.possible.retain(|_| kept.next() == Some(true));
+        Ok(())
     }
 
     /// Finds what explains a store that was opened again, and goes on from there.
@@ -358,48 +429,72 @@ impl Model {
         shown: &Contents,
         after_power_cut: bool,
     ) -> Result<(), String> {
-        let explanation = self.explain(shown, after_power_cut)?;
-        self.shown = explanation;
-        self.shown.learn_versions(shown);
-        self.before = self.shown.clone();
+        let mut explained = self.explain(shown, after_power_cut)?;
+        if explained.len() > POSSIBLE_MAX {
+            let count = explained.len();
+            return Err(format!("{count} possibilities, more than are kept"));
+        }
+        for contents in &mut explained {
+            contents.learn_versions(shown);
+        }
+        let possible = explained.into_iter().map(|contents| Possible {
+            before: contents.clone(),
+            shown: contents,
+        });
+        self.possible = possible.collect();
         self.journal.clear();
         Ok(())
     }
 
-    /// What must have happened for a store to show this after it was opened again.
+    /// All that may have happened for a store to show this after it was opened again, what is most
+    /// likely first. Never empty.
     pub(super) fn explain(
         &self,
         shown: &Contents,
         after_power_cut: bool,
-    ) -> Result<Contents, String> {
-        let Some(difference) = self.shown.difference(shown, self.floor) else {
-            return Ok(self.shown.clone());
+    ) -> Result<Vec<Contents>, String> {
+        let mut explained: Vec<Contents> = Vec::new();
+        let mut consider = |contents: Contents| {
+            if contents.difference(shown, self.floor).is_none() && !explained.contains(&contents) {
+                explained.push(contents);
+            }
         };
-        if self.relaxed && after_power_cut {
-            let mut contents = self.before.clone();
-            for next in 0..=self.journal.len() {
-                if contents.difference(shown, self.floor).is_none() {
-                    return Ok(contents);
-                }
-                if let Some((op, _)) = self.journal.get(next) {
+        for possible in &self.possible {
+            consider(possible.shown.clone());
+            if self.relaxed && after_power_cut {
+                let mut contents = possible.before.clone();
+                for (op, _) in &self.journal {
+                    consider(contents.clone());
                     contents.apply(op);
                 }
+                consider(contents);
+            }
+            for contents in self.courses(&possible.before) {
+                consider(contents);
             }
         }
-        let doubts = self.doubts();
-        for chosen in 1..1_u32 << doubts {
-            let mut contents = self.before.clone();
-            let mut doubt = 0;
-            for (op, certain) in &self.journal {
-                if *certain || chosen & (1 << doubt) != 0 {
-                    contents.apply(op);
-                }
-                doubt += u32::from(!certain);
-            }
-            if contents.difference(shown, self.floor).is_none() {
-                return Ok(contents);
+        if explained.is_empty() {
+            let doubts = self.doubts();
+            let difference = self.possible[0].shown.difference(shown, self.floor);
+            let difference = difference.unwrap_or_default();
+            return Err(format!("with {doubts} requests in doubt: {difference}"));
+        }
+        Ok(explained)
+    }
+
+    /// What the journal makes of `before`, with each request in doubt and without it.
+    fn courses(&self, before: &Contents) -> Vec<Contents> {
+        if self.doubts() == 0 {
+            return Vec::new();
+        }
+        let mut courses = vec![before.clone()];
+        for (op, certain) in &self.journal {
+            let without = courses.clone();
+            courses.iter_mut().for_each(|course| course.apply(op));
+            if !certain {
+                courses.extend(without);
             }
         }
-        Err(format!("with {doubts} requests in doubt: {difference}"))
+        courses
     }
 }

@@ -49,26 +49,26 @@ impl World {
         range.start = range.start.max(TimestampNs(self.model.floor));
         for tenant in 0..self.contexts.len() {
             let context = &self.contexts[tenant];
-            let fail = |error| format!("scan of {matchers:?} in {range:?}: {error}");
-            let expected = self.model.shown.tenants[tenant].selected(&matchers, range);
+            let fail = |error: String| format!("scan of {matchers:?} in {range:?}: {error}");
             let shown = observe_rows(self.store(), context, &matchers, range)
                 .map_err(|error| fail(error.to_string()))?;
-            let (mut all, mut all_shown) = (Contents::default(), Contents::default());
-            all.tenants[tenant] = expected.clone();
-            all_shown.tenants[tenant] = shown;
-            if let Some(difference) = all.difference(&all_shown, i64::MIN) {
-                return Err(fail(difference));
-            }
             if range == TimeRange::ALL {
                 let listed = self
                     .store()
                     .series(context, std::slice::from_ref(&matchers), range, None)
                     .map_err(|error| fail(error.to_string()))?;
-                let expected: Vec<_> = expected.series.into_keys().collect();
-                if listed != expected {
-                    return Err(fail(format!("listed {listed:?}, expected {expected:?}")));
+                if !listed.iter().eq(shown.series.keys()) {
+                    let scanned = shown.series.keys();
+                    return Err(fail(format!("listed {listed:?}, scanned {scanned:?}")));
                 }
             }
+            let shown = Contents::of(tenant, shown);
+            self.model
+                .observe(|now| {
+                    let expected = now.tenants[tenant].selected(&matchers, range);
+                    Contents::of(tenant, expected).difference(&shown, i64::MIN)
+                })
+                .map_err(fail)?;
         }
         Ok(())
     }
@@ -80,7 +80,6 @@ impl World {
             .store()
             .scan_metrics(&self.contexts[tenant], &request)
             .map_err(|error| error.to_string())?;
-        let pinned = self.model.shown.tenants[tenant].clone();
         let floor = self.model.floor;
         match seed % 3 {
             0 => self.flush()?,
@@ -92,17 +91,18 @@ impl World {
         }
         let mut found = TenantContents::default();
         read_metrics(&scan, TimeRange::ALL, &mut found).map_err(|error| error.to_string())?;
-        let (mut expected, mut shown) = (Contents::default(), Contents::default());
-        expected.tenants[tenant].series = pinned.series;
-        shown.tenants[tenant] = found;
         // What arrives while a scan is open may be seen by it; nothing may get lost.
         if seed % 3 == 2 {
             return Ok(());
         }
-        match expected.difference(&shown, floor) {
-            None => Ok(()),
-            Some(difference) => Err(format!("a pinned scan: {difference}")),
-        }
+        let found = Contents::of(tenant, found);
+        self.model
+            .observe(|now| {
+                let mut pinned = TenantContents::default();
+                pinned.series.clone_from(&now.tenants[tenant].series);
+                Contents::of(tenant, pinned).difference(&found, floor)
+            })
+            .map_err(|difference| format!("a pinned scan: {difference}"))
     }
 
     /// A reader sees what is acknowledged, and perhaps what is in doubt.

@@ -48,7 +48,12 @@ fn there(versions: &[Version], moment: i64) -> Option<Cell> {
 impl Versions {
     pub(super) fn write(&mut self, labels: &Labels, time: i64, version: Version) {
         let rows = self.0.entry(labels.clone()).or_default();
-        rows.entry(time).or_default().push(version);
+        let versions = rows.entry(time).or_default();
+        // The same once more changes nothing, then or as of earlier.
+        let mut earlier = versions.iter().rev();
+        if earlier.find(|v| v.owner == version.owner) != Some(&version) {
+            versions.push(version);
+        }
     }
 
     /// Removes what an owner has in a range of matching series. Answers the rows.

@@ -300,10 +300,10 @@ impl World {
     /// Compares all that the store shows with the model.
     pub(super) fn check(&mut self) -> Result<(), Failure> {
         let shown = self.observe()?;
-        match self.model.shown.difference(&shown, self.model.floor) {
-            None => Ok(()),
-            Some(difference) => Err(format!("the open store: {difference}")),
-        }
+        let floor = self.model.floor;
+        self.model
+            .observe(|expected| expected.difference(&shown, floor))
+            .map_err(|difference| format!("the open store: {difference}"))
     }
 
     pub(super) fn observe(&self) -> Result<Contents, Failure> {

@@ -172,7 +172,7 @@ impl World {
         let mut random = Random::new(seed);
         let key = format!("key-{}", random.below(4));
         let context = self.contexts[tenant].clone();
-        let known = self.model.shown.tenants[tenant].documents.get(&key);
+        let known = self.model.document(tenant, &key);
         let actual = known.map_or(Some(0), |document| document.version);
         let expected = match random.below(3) {
             0 => None,
