@@ -24,6 +24,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         began.elapsed()
     );
 
+    let began = Instant::now();
+    let (logs, spans) = (telemetry.logs(), telemetry.spans());
+    let events = logs.iter().filter(|line| !line.event.is_empty()).count();
+    println!(
+        "{} log records ({events} of them events), {} spans in {:?}\n",
+        logs.len(),
+        spans.len(),
+        began.elapsed()
+    );
+
     let mut series_by_family: BTreeMap<&str, usize> = BTreeMap::new();
     for series in telemetry.series() {
         *series_by_family

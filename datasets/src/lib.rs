@@ -4,8 +4,8 @@
 //! enrich products and sort support tickets; machines, a database and a broker carry it all. A few
 //! things go wrong on the way, and [`Telemetry::incidents`] says which, when and where they show.
 //!
-//! The story is simulated first, as [`Run`]s with their stages; metrics are derived from it, so
-//! that signals agree with each other. The same [`TelemetryOptions`] give the same data, bit by
+//! The story is simulated first, as [`Run`]s with their stages; metrics, spans, logs and events are
+//! derived from it, so that signals agree with each other. The same [`TelemetryOptions`] give the same data, bit by
 //! bit, on the same platform. The crate knows no storage engine: whoever loads the data maps
 //! [`Series`] and [`MetricBatch`] to its own types.
 //!
@@ -26,16 +26,20 @@
 #![forbid(unsafe_code)]
 
 mod incidents;
+mod logs;
 mod metrics;
 mod random;
+mod rows;
 mod runs;
 mod season;
+mod traces;
 mod world;
 
 pub use incidents::{AffectedSeries, Incident, IncidentKind, Restart};
 pub use metrics::batches::{MetricBatch, MetricBatches, STALE_NAN_BITS, Sample, SeriesSamples};
 pub use metrics::catalogue::{MetricKind, MetricMetadata};
 pub use metrics::table::Series;
+pub use rows::{LogLine, Pairs, Severity, Source, SpanRecord, SpanRole, Value};
 pub use runs::{FailedAttempt, ModelCall, Run, RunError, RunState, Stage};
 
 use incidents::Script;
@@ -160,6 +164,28 @@ impl Telemetry {
     /// The pipeline runs that ended or were under way during the story, by schedule.
     pub fn runs(&self) -> &[Run] {
         &self.runs
+    }
+
+    /// Who produced spans and log records; both refer to them by index.
+    pub fn sources(&self) -> Vec<Source> {
+        traces::sources()
+    }
+
+    /// The spans that ended during the story, by run. Each call makes them anew.
+    pub fn spans(&self) -> Vec<SpanRecord> {
+        traces::spans(self.options.seed, &self.runs, self.options.end_ms)
+    }
+
+    /// The log records and events of the story, by time. Each call makes them anew.
+    pub fn logs(&self) -> Vec<LogLine> {
+        let (start_ms, end_ms) = (self.start_ms(), self.end_ms());
+        logs::records(
+            self.options.seed,
+            &self.script,
+            &self.runs,
+            start_ms,
+            end_ms,
+        )
     }
 
     /// What is known to have happened, by start.

@@ -503,3 +503,75 @@ fn the_story_holds_at_any_time_of_day_and_week() {
         assert!(running, "a run is under way at {end_ms}");
     }
 }
+
+#[test]
+fn spans_of_a_run_form_one_tree_inside_it() {
+    let telemetry = &DAY.telemetry;
+    let spans = telemetry.spans();
+    assert!(spans.len() > 40_000, "{} spans", spans.len());
+    let mut traces: HashMap<[u8; 16], Vec<&chronolith_datasets::SpanRecord>> = HashMap::new();
+    for span in &spans {
+        traces.entry(span.trace_id).or_default().push(span);
+    }
+    for run in telemetry.runs() {
+        let Some(spans) = traces.get(&run.trace_id) else {
+            assert_ne!(run.state, RunState::Succeeded, "{run:?}");
+            continue;
+        };
+        let ids: Vec<[u8; 8]> = spans.iter().map(|span| span.span_id).collect();
+        let ended = matches!(run.state, RunState::Succeeded | RunState::Failed);
+        assert_eq!(
+            ids.contains(&run.span_id),
+            ended,
+            "the root comes at the end"
+        );
+        for span in spans {
+            assert!(span.start_ns <= span.end_ns, "{span:?}");
+            assert!(span.start_ns >= run.started_ms * 1_000_000, "{span:?}");
+            if let Some(parent) = span.parent_span_id.filter(|_| ended) {
+                assert!(ids.contains(&parent), "{span:?} has no parent");
+            }
+        }
+        if run.state == RunState::Failed {
+            let failed = spans.iter().filter(|span| span.error.is_some()).count();
+            assert!(failed >= 2, "the run and its stage failed: {run:?}");
+        }
+    }
+}
+
+#[test]
+fn logs_and_events_tell_the_same_story() {
+    let telemetry = &DAY.telemetry;
+    let logs = telemetry.logs();
+    assert!(logs.len() > 80_000, "{} records", logs.len());
+    assert!(
+        logs.windows(2)
+            .all(|pair| pair[0].time_ns <= pair[1].time_ns)
+    );
+    let (start, end) = (
+        telemetry.start_ms() * 1_000_000,
+        telemetry.end_ms() * 1_000_000,
+    );
+    assert!(
+        logs.iter()
+            .all(|line| (start..=end).contains(&line.time_ns))
+    );
+    let failed: Vec<_> = telemetry
+        .runs()
+        .iter()
+        .filter(|run| run.state == RunState::Failed && run.ended_ms > telemetry.start_ms())
+        .collect();
+    let events = logs
+        .iter()
+        .filter(|line| line.event == "run.failed")
+        .count();
+    assert_eq!(events, failed.len());
+    let traces: Vec<[u8; 16]> = failed.iter().map(|run| run.trace_id).collect();
+    let explained = logs
+        .iter()
+        .filter(|line| line.body.contains("msg=\"run failed\""))
+        .filter_map(|line| line.context)
+        .all(|(trace, _)| traces.contains(&trace));
+    assert!(explained);
+    assert_eq!(logs, telemetry.logs(), "each call makes the same records");
+}
