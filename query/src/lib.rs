@@ -4,5 +4,6 @@
 
 pub mod promql;
 pub mod running;
+pub mod runs;
 pub mod sql;
 mod tables;
