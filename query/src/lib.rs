@@ -2,8 +2,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod position;
 pub mod promql;
 pub mod running;
 pub mod runs;
 pub mod sql;
 mod tables;
+pub mod traceql;

@@ -81,8 +81,12 @@ pub enum TestCommand {
     },
     /// Run LogQL scripts (not built yet)
     Logql(Unbuilt),
-    /// Run TraceQL verdict lists (not built yet)
-    Traceql(Unbuilt),
+    /// Check lists of TraceQL queries: those of each group must be valid, fail to parse, …
+    Traceql {
+        /// YAML files with the groups valid, parse_fails, validate_fails and unsupported.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Run rule tests (not built yet)
     Rules(Unbuilt),
 }

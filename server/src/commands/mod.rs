@@ -8,6 +8,7 @@ mod progress;
 mod query;
 mod remote;
 pub mod serve;
+mod test_traceql;
 
 use std::path::PathBuf;
 
@@ -35,7 +36,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Import(_) => Ok(not_built("import")),
         Command::Test(TestCommand::Promql { files }) => test_promql(&files),
         Command::Test(TestCommand::Logql(_)) => Ok(not_built("test logql")),
-        Command::Test(TestCommand::Traceql(_)) => Ok(not_built("test traceql")),
+        Command::Test(TestCommand::Traceql { files }) => test_traceql::run(&files),
         Command::Test(TestCommand::Rules(_)) => Ok(not_built("test rules")),
         Command::Check(CheckCommand::Rules(_)) => Ok(not_built("check rules")),
         Command::Verify { dir } => inspect::verify(&dir),
