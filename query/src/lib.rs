@@ -9,3 +9,4 @@ pub mod runs;
 pub mod sql;
 mod tables;
 pub mod traceql;
+pub mod traces;
