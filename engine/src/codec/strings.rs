@@ -63,6 +63,26 @@ impl Strings {
         (self.offsets, self.bytes)
     }
 
+    /// Offsets (one more than strings) and bytes.
+    pub fn parts(&self) -> (&[i32], &[u8]) {
+        (&self.offsets, &self.bytes)
+    }
+
+    /// From offsets and bytes, if they fit together: offsets ascend from 0 to the number of bytes.
+    #[must_use]
+    pub fn from_parts(offsets: Vec<i32>, bytes: Vec<u8>) -> Option<Self> {
+        let fits = offsets.first() == Some(&0)
+            && offsets.is_sorted()
+            && offsets.last().map(|end| *end as usize) == Some(bytes.len());
+        fits.then_some(Strings { offsets, bytes })
+    }
+
+    /// Makes room for `count` more strings of `bytes` bytes together.
+    pub fn reserve(&mut self, count: usize, bytes: usize) {
+        self.offsets.reserve(count);
+        self.bytes.reserve(bytes);
+    }
+
     /// Bytes of all strings together.
     pub fn byte_len(&self) -> usize {
         self.bytes.len()

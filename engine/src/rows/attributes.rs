@@ -123,6 +123,12 @@ impl<'a> AttributeWriter<'a> {
         }
     }
 
+    /// Adds a value as it lies in another batch or in a block.
+    pub fn value_ref(&mut self, key: &str, value: ValueRef<'_>) {
+        self.key(key);
+        value.write(self.out);
+    }
+
     /// Adds a value of any type. Nesting beyond 64 levels must have been refused before.
     pub fn value(&mut self, key: &str, value: &AttributeValue) {
         self.key(key);
@@ -143,6 +149,11 @@ impl<'a> RawAttributes<'a> {
     #[must_use]
     pub fn new(keys: &'a KeyTable, bytes: &'a [u8]) -> Self {
         Self { keys, bytes, at: 0 }
+    }
+
+    /// The bytes of the set.
+    pub(crate) fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// The value of a key; of repeated keys the last.

@@ -12,9 +12,14 @@
 
 mod attributes;
 mod block;
+mod collect;
 mod log_batch;
 mod request;
+mod select;
 mod span_batch;
+mod take;
+mod text_search;
+mod transpose;
 mod value;
 
 pub use attributes::{AttributeWriter, KeyTable, RawAttributes};
@@ -27,5 +32,10 @@ pub use request::{
     AttributeChoice, AttributeScope, LogColumnSet, LogCondition, LogScanRequest, RowOrder,
     SpanColumnSet, SpanCondition, SpanScanRequest, TextPattern, TextTest, ValueTest,
 };
+pub use select::{SCOPE_NAME, SCOPE_VERSION, Selection, stream_passes};
 pub use span_batch::{SpanBatch, SpanColumns, SpanFields, SpanRowBuilder};
+pub use transpose::AttributeRows;
 pub use value::ValueRef;
+
+#[cfg(test)]
+mod tests;

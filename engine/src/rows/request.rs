@@ -133,7 +133,8 @@ pub enum AttributeScope {
     Row,
     /// The resource of its stream.
     Resource,
-    /// The instrumentation scope of its stream.
+    /// The instrumentation scope of its stream; name and version are found under
+    /// [`super::SCOPE_NAME`] and [`super::SCOPE_VERSION`].
     Instrumentation,
     /// Some event of the span.
     Event,

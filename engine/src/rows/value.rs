@@ -45,6 +45,30 @@ impl<'a> ValueRef<'a> {
         }
     }
 
+    /// Appends the stored form.
+    pub(crate) fn write(self, out: &mut Vec<u8>) {
+        let run = |out: &mut Vec<u8>, tag, bytes: &[u8]| {
+            out.push(tag);
+            varint::write_u64(out, bytes.len() as u64);
+            out.extend_from_slice(bytes);
+        };
+        match self {
+            Self::Null => out.push(0),
+            Self::Str(text) => run(out, 1, text.as_bytes()),
+            Self::Int(number) => {
+                out.push(2);
+                varint::write_i64(out, number);
+            }
+            Self::Float(number) => {
+                out.push(3);
+                out.extend_from_slice(&number.to_bits().to_le_bytes());
+            }
+            Self::Bool(truth) => out.extend_from_slice(&[4, u8::from(truth)]),
+            Self::Bytes(bytes) => run(out, 5, bytes),
+            Self::Nested(bytes) => out.extend_from_slice(bytes),
+        }
+    }
+
     /// Reads one value at `at`; `None` for bytes that are none.
     pub(crate) fn read(bytes: &'a [u8], at: &mut usize) -> Option<Self> {
         let start = *at;
