@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod logql;
 pub mod position;
 pub mod promql;
 pub mod running;

@@ -1,0 +1,16 @@
+//! LogQL: text to tree ([`parser`]), the tree ([`ast`]), its canonical text ([`display`]) and the one
+//! that people read ([`pretty`]); what is done with each line ([`pipeline`]); and the evaluator
+//! ([`eval`]), which shares the step vectors and operators of PromQL.
+
+pub mod ast;
+pub mod display;
+pub mod error;
+mod ip;
+mod lexer;
+pub mod parser;
+mod pattern;
+pub mod pipeline;
+pub mod pretty;
+mod regexes;
+mod template;
+pub mod units;
