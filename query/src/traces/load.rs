@@ -1,0 +1,204 @@
+//! Whole traces from a scan.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chronolith_engine::RequestContext;
+use chronolith_engine::model::{SpanKind, Stream, TimeRange, TraceId};
+use chronolith_engine::rows::{
+    AttributeChoice, RowOrder, SpanBlock, SpanColumnSet, SpanCondition, SpanScanRequest,
+};
+
+use super::error::{Result, TracesError};
+use super::fields::{Needs, SpanView, TraceFacts, service};
+use super::source::SpanSource;
+use super::trace::{RowAt, Trace, TreeSpan};
+
+/// Spans of one trace that are read; more are an error, not a crash.
+pub const TRACE_SPANS_MAX: usize = 1_000_000;
+
+/// Some traces with the columns that were asked for.
+#[derive(Debug, Default)]
+pub struct LoadedTraces {
+    blocks: Vec<SpanBlock>,
+    traces: Vec<LoadedTrace>,
+}
+
+/// One trace of [`LoadedTraces`].
+#[derive(Debug)]
+pub struct LoadedTrace {
+    /// Its tree and what is asked of it as a whole.
+    pub facts: TraceFacts,
+    /// Per span, in the order of the trace.
+    streams: Vec<Arc<Stream>>,
+}
+
+impl LoadedTraces {
+    /// The traces, in the order of the ids that were asked for.
+    #[must_use]
+    pub fn traces(&self) -> &[LoadedTrace] {
+        &self.traces
+    }
+
+    /// The blocks that hold their spans.
+    #[must_use]
+    pub fn blocks(&self) -> &[SpanBlock] {
+        &self.blocks
+    }
+
+    /// A span of a trace.
+    #[must_use]
+    pub fn view<'a>(&'a self, trace: &'a LoadedTrace, place: u32) -> Option<SpanView<'a>> {
+        let at = trace.facts.trace.spans().get(place as usize)?.at;
+        Some(SpanView {
+            block: self.blocks.get(at.block as usize)?,
+            row: at.row as usize,
+            stream: trace.streams.get(place as usize)?,
+            trace: Some((&trace.facts, place)),
+        })
+    }
+}
+
+impl LoadedTrace {
+    /// The stream of a span.
+    #[must_use]
+    pub fn stream(&self, place: u32) -> Option<&Arc<Stream>> {
+        self.streams.get(place as usize)
+    }
+}
+
+/// Reads whole traces, whenever they were: what trees need, and `needs`. Traces that are not there
+/// are left out.
+///
+/// # Errors
+/// What the store says; a trace of more than [`TRACE_SPANS_MAX`] spans.
+pub fn load(
+    source: &dyn SpanSource,
+    context: &RequestContext,
+    ids: &[TraceId],
+    needs: &Needs,
+) -> Result<LoadedTraces> {
+    let mut columns = needs.columns;
+    columns.trace_id = true;
+    columns.span_ids = true;
+    columns.name = true;
+    columns.kind = true;
+    columns.duration = true;
+    load_columns(source, context, ids, columns, needs.attributes())
+}
+
+/// As [`load`], with all columns and attributes: a trace to be shown.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_all(
+    source: &dyn SpanSource,
+    context: &RequestContext,
+    ids: &[TraceId],
+) -> Result<LoadedTraces> {
+    load_columns(
+        source,
+        context,
+        ids,
+        SpanColumnSet::ALL,
+        AttributeChoice::All,
+    )
+}
+
+fn load_columns(
+    source: &dyn SpanSource,
+    context: &RequestContext,
+    ids: &[TraceId],
+    columns: SpanColumnSet,
+    attributes: AttributeChoice,
+) -> Result<LoadedTraces> {
+    let mut loaded = LoadedTraces::default();
+    if ids.is_empty() {
+        return Ok(loaded);
+    }
+    let request = SpanScanRequest {
+        matchers: Vec::new(),
+        range: TimeRange::ALL,
+        conditions: vec![SpanCondition::Trace(ids.into())],
+        order: RowOrder::Any,
+        limit: None,
+        columns,
+        attributes,
+    };
+    let mut spans: HashMap<[u8; 16], Vec<TreeSpan>> = HashMap::new();
+    for block in source.scan(context, &request)? {
+        let block = block?;
+        let number = loaded.blocks.len() as u32;
+        for row in 0..block.rows {
+            let at = RowAt {
+                block: number,
+                row: row as u32,
+            };
+            let id = block.trace_id.get(row).unwrap_or_default();
+            let of_trace = spans.entry(id).or_default();
+            if of_trace.len() >= TRACE_SPANS_MAX {
+                let id = TraceId(id);
+                let message = format!("trace {id} has more than {TRACE_SPANS_MAX} spans");
+                return Err(TracesError::TooLarge(message));
+            }
+            of_trace.push(tree_span(&block, row, at));
+        }
+        loaded.blocks.push(block);
+    }
+    for id in ids {
+        if let Some(spans) = spans.remove(&id.0) {
+            let trace = assemble(&loaded.blocks, Trace::new(id.0, spans))?;
+            loaded.traces.push(trace);
+        }
+    }
+    Ok(loaded)
+}
+
+fn tree_span(block: &SpanBlock, row: usize, at: RowAt) -> TreeSpan {
+    let kind = u8::try_from(block.kind.get(row))
+        .ok()
+        .and_then(SpanKind::from_u8);
+    TreeSpan {
+        id: block.span_id.get(row).unwrap_or_default(),
+        parent_id: block.parent_span_id.get(row),
+        kind: kind.unwrap_or_default(),
+        start_ns: block.time.get(row).copied().unwrap_or_default(),
+        duration_ns: block.duration.get(row),
+        at,
+    }
+}
+
+fn assemble(blocks: &[SpanBlock], trace: Trace) -> Result<LoadedTrace> {
+    let mut streams = Vec::with_capacity(trace.len());
+    for span in trace.spans() {
+        let block = blocks.get(span.at.block as usize);
+        streams.push(match block {
+            Some(block) => {
+                let number = block.stream.get(span.at.row as usize);
+                block
+                    .streams
+                    .get(u32::try_from(number).unwrap_or(u32::MAX))?
+            }
+            None => Arc::default(),
+        });
+    }
+    let root = trace.root().map(|root| root as usize);
+    let root_service = root
+        .and_then(|root| streams.get(root))
+        .and_then(|stream| service(stream))
+        .map(str::to_owned);
+    let root_name = root
+        .and_then(|root| trace.spans().get(root))
+        .and_then(|span| {
+            let block = blocks.get(span.at.block as usize)?;
+            Some(block.name.str(span.at.row as usize).to_owned())
+        });
+    let duration_ns = trace.duration_ns();
+    let facts = TraceFacts {
+        trace,
+        root_name,
+        root_service,
+        duration_ns,
+    };
+    Ok(LoadedTrace { facts, streams })
+}
