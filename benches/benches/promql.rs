@@ -3,20 +3,31 @@
 //! `cargo bench -p chronolith-benches --features query --bench promql`
 //!
 //! `one_series/by_hand` reads a series and calls the range function itself; `one_series/engine` asks
-//! the same of the engine, planning included. `rate/…` and `sum_by/…` run over 1,000 series of an hour
+//! the same of the engine, planning included; `one_series/select_by_operators` builds and runs the operators
+//! of an instant selector, `…/select_by_engine` asks the engine for the same. `rate/…` and `sum_by/…` run over 1,000 series of an hour
 //! at 15 s, which are 240,000 samples.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use chronolith_engine::model::{Labels, SampleColumns, TimeRange, TimestampNs};
 use chronolith_engine::{Matcher, RequestContext, ScanRequest, Store, StoreOptions, SyncMode};
 use chronolith_query::promql::annotations::Annotations;
 use chronolith_query::promql::ast::PosRange;
 use chronolith_query::promql::batch::SeriesSamples;
+use chronolith_query::promql::exec::instant_select::{InstantSelect, Selected};
+use chronolith_query::promql::exec::series_scan::{OpenScan, SeriesScan, Spread};
+use chronolith_query::promql::exec::{OperatorExec, QueryState};
+use chronolith_query::promql::features::Features;
 use chronolith_query::promql::functions::range::{Outcome, RangeKind, Scope, SeriesFacts};
 use chronolith_query::promql::functions::window::Window;
+use chronolith_query::promql::runtime::query_runtime;
+use chronolith_query::promql::steps::{Lookup, Steps};
 use chronolith_query::promql::{PromqlEngine, PromqlOptions, QueryOptions};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan as _;
+use futures::StreamExt;
 
 const SERIES: u64 = 1000;
 const SAMPLES: i64 = 240;
@@ -101,6 +112,52 @@ fn by_hand(store: &Store, ctx: &RequestContext) -> f64 {
     }
 }
 
+/// The last value of one series by the engine's own operators, put together and run without the engine: no
+/// query text, no resolution, no limits, no answer.
+fn by_operators(store: &Store, ctx: &RequestContext, task: &Arc<TaskContext>) -> usize {
+    let lookback_ms = 300_000;
+    let state = QueryState::new(
+        ctx.clone(),
+        Features::default(),
+        lookback_ms,
+        u64::MAX,
+        None,
+    );
+    let snapshot = store.pin(ctx).expect("a snapshot");
+    let matchers = vec![
+        Matcher::equal("instance", "host-0500"),
+        Matcher::equal("__name__", "http_requests_total"),
+    ];
+    let range = TimeRange::from_millis(END_MS - lookback_ms + 1, END_MS);
+    let request = ScanRequest::new(matchers, range);
+    let scan = snapshot.scan_metrics(ctx, &request).expect("a scan");
+    let spread = Spread {
+        partitions_max: 2,
+        samples_min: 100_000,
+    };
+    let scan = SeriesScan::new(request, Arc::new(OpenScan(scan)), spread, &state);
+    let select = InstantSelect {
+        lookup: Lookup {
+            steps: Steps::instant(END_MS),
+            at_ms: None,
+            offset_ms: 0,
+        },
+        selected: Selected::Value,
+        pos: PosRange::default(),
+        count_weight: 1,
+        state: Arc::clone(&state),
+    };
+    let plan = OperatorExec::new(select, vec![OperatorExec::new(scan, Vec::new())]);
+    query_runtime().block_on(async {
+        let mut stream = plan.execute(0, Arc::clone(task)).expect("a stream");
+        let mut rows = 0;
+        while let Some(batch) = stream.next().await {
+            rows += batch.expect("a batch").num_rows();
+        }
+        rows
+    })
+}
+
 fn benches(criterion: &mut Criterion) {
     let store = store();
     let ctx = RequestContext::new();
@@ -116,6 +173,20 @@ fn benches(criterion: &mut Criterion) {
                 .instant_blocking(&ctx, &query, END_MS, &options)
                 .expect("an answer")
         });
+    });
+    let select = "http_requests_total{instance=\"host-0500\"}";
+    let query = engine.parse(select).expect("a query");
+    group.bench_function("select_by_engine", |b| {
+        b.iter(|| {
+            engine
+                .instant_blocking(&ctx, &query, END_MS, &options)
+                .expect("an answer")
+        });
+    });
+    let task = Arc::new(TaskContext::default());
+    assert_eq!(by_operators(&store, &ctx, &task), 1);
+    group.bench_function("select_by_operators", |b| {
+        b.iter(|| by_operators(&store, &ctx, &task));
     });
     group.bench_function("parse", |b| b.iter(|| engine.parse(black_box(text))));
     group.finish();
