@@ -54,7 +54,10 @@ fn greedy(term: &[char], name: &[char], start: usize) -> Option<f64> {
     Some(score - (name.len() - run_end) as f64 * share * 0.5)
 }
 
-/// Likeness by Jaro and Winkler.
+/// Likeness by Jaro and Winkler, as Prometheus computes it.
+///
+/// The crate `strsim` computes a variant: a common prefix counts only for texts that are alike by more than
+/// 0.7, and an odd character out of place is not counted. The scores that clients see would differ.
 pub(super) struct JaroWinkler;
 
 impl JaroWinkler {
@@ -155,5 +158,38 @@ mod tests {
             let reversed = JaroWinkler::score(&back, a);
             assert!((score - reversed).abs() < 1e-12, "{a} {b}");
         }
+    }
+    #[test]
+    fn likeness_is_not_the_variant_of_strsim() {
+        let cases = [
+            // Worked out by hand: 3 of 3 and 3 of 13 characters, all in order, 3 in front.
+            ("cpu", "cpu_something", (1.0 + 3.0 / 13.0 + 1.0) / 3.0, 3.0),
+            // Little in common but the first characters.
+            (
+                "up",
+                "uptime_of_the_process",
+                (1.0 + 2.0 / 21.0 + 1.0) / 3.0,
+                2.0,
+            ),
+            (
+                "abxyzq",
+                "abcdefghij",
+                (2.0 / 6.0 + 2.0 / 10.0 + 1.0) / 3.0,
+                2.0,
+            ),
+        ];
+        for (a, b, jaro, prefix) in cases {
+            let term: Vec<char> = a.chars().collect();
+            let score = JaroWinkler::score(&term, b);
+            assert!(
+                (score - (jaro + prefix * 0.1 * (1.0 - jaro))).abs() < 1e-12,
+                "{a} {b}: {score}"
+            );
+        }
+        let differing = cases.iter().filter(|(a, b, ..)| {
+            let term: Vec<char> = a.chars().collect();
+            (JaroWinkler::score(&term, b) - strsim::jaro_winkler(a, b)).abs() > 1e-3
+        });
+        assert_eq!(differing.count(), 2);
     }
 }
