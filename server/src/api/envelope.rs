@@ -8,12 +8,18 @@ use crate::wire::json;
 /// `{"status":"success","data":<data>,"warnings":[..],"infos":[..]}`; empty lists are left out.
 #[must_use]
 pub fn success(data: &str, warnings: &[String], infos: &[String]) -> Response {
+    json_response(success_text(data, warnings, infos))
+}
+
+/// The text of [`success`].
+#[must_use]
+pub fn success_text(data: &str, warnings: &[String], infos: &[String]) -> String {
     let mut body = String::with_capacity(data.len() + 64);
     body.push_str("{\"status\":\"success\",\"data\":");
     body.push_str(data);
     push_remarks(&mut body, warnings, infos);
     body.push('}');
-    json_response(body)
+    body
 }
 
 /// Appends `,"warnings":[..],"infos":[..]`, each only if there are any.

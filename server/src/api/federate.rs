@@ -18,6 +18,7 @@ use http::{HeaderMap, header};
 
 use super::params::Params;
 use super::selectors::required_matcher_sets;
+use crate::active::ActiveQuery;
 use crate::error::{ApiError, ErrorType};
 use crate::request::Caller;
 use crate::state::AppState;
@@ -39,8 +40,9 @@ pub async fn federate(
     let timeout = params.timeout(state.settings().query_timeout)?;
     let lookback_ms =
         i64::try_from(state.settings().query_lookback.as_millis()).unwrap_or(i64::MAX);
-    let _slot = state.query_slot(timeout).await?;
-    let (context, _cancel) = state.context(caller.tenant, caller.principal.as_ref(), timeout);
+    let asked = params.shown_after("federate");
+    let (mut query, context) =
+        ActiveQuery::begin(&state, &caller, ("federate", &asked), timeout).await?;
     let body = state
         .blocking(move |state| {
             let now = now_ms();
@@ -55,8 +57,10 @@ pub async fn federate(
                 false => to_text(&found, format.escaping).into_bytes(),
             })
         })
-        .await?;
-    Ok(([(header::CONTENT_TYPE, format.content_type())], body).into_response())
+        .await;
+    let body = body.inspect_err(|error| query.fail(&error.message))?;
+    let headers = [(header::CONTENT_TYPE, format.content_type())];
+    Ok((headers, query.whole(body)).into_response())
 }
 
 /// The last sample of a series.

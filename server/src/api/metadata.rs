@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use axum::extract::{Path, State};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use chronolith_engine::model::{Labels, TimeRange};
 use chronolith_engine::{Matcher, RequestContext, Store};
-use chronolith_query::promql::parser;
+use http::header;
 
-use super::envelope::{success, truncate};
+use super::envelope::{success_text, truncate};
 use super::params::Params;
 use super::selectors::{matcher_sets, matchers, required_matcher_sets};
 use super::targets::push_metadata_fields;
+use crate::active::ActiveQuery;
 use crate::error::ApiError;
 use crate::request::Caller;
 use crate::state::AppState;
@@ -25,7 +26,7 @@ pub async fn series(
 ) -> Result<Response, ApiError> {
     let sets = required_matcher_sets(&params)?;
     let (range, limit) = (params.time_range()?, params.limit()?);
-    listing(&state, caller, &params, move |store, context| {
+    listing(&state, caller, "series", &params, move |store, context| {
         let mut found = store.series(context, &sets, range, one_more(limit))?;
         let warnings = truncate(&mut found, limit);
         let mut data = String::new();
@@ -43,7 +44,7 @@ pub async fn label_names(
 ) -> Result<Response, ApiError> {
     let sets = matcher_sets(&params)?;
     let (range, limit) = (params.time_range()?, params.limit()?);
-    listing(&state, caller, &params, move |store, context| {
+    listing(&state, caller, "labels", &params, move |store, context| {
         let found = union(&sets, |set| {
             store.label_names(context, set, range, one_more(limit))
         })?;
@@ -65,7 +66,8 @@ pub async fn label_values(
     }
     let sets = matcher_sets(&params)?;
     let (range, limit) = (params.time_range()?, params.limit()?);
-    listing(&state, caller, &params, move |store, context| {
+    let asked = format!("label/{name}/values");
+    listing(&state, caller, &asked, &params, move |store, context| {
         let found = union(&sets, |set| {
             store.label_values(context, &name, set, range, one_more(limit))
         })?;
@@ -74,22 +76,25 @@ pub async fn label_values(
     .await
 }
 
-/// Runs a listing on a blocking thread, in a query's turn, and wraps what it answers.
+/// Runs a listing on a blocking thread as a query among others (it waits for its turn, is listed and can
+/// be ended), and wraps what it answers. `asked` is its path below `/api/v1/`.
 async fn listing(
     state: &AppState,
     caller: Caller,
+    asked: &str,
     params: &Params,
     list: impl FnOnce(&Store, &RequestContext) -> Result<(String, Vec<String>), ApiError>
     + Send
     + 'static,
 ) -> Result<Response, ApiError> {
     let timeout = params.timeout(state.settings().query_timeout)?;
-    let _slot = state.query_slot(timeout).await?;
-    let (context, _cancel) = state.context(caller.tenant, caller.principal.as_ref(), timeout);
-    let (data, warnings) = state
-        .blocking(move |state| list(state.store(), &context))
-        .await?;
-    Ok(success(&data, &warnings, &[]))
+    let asked = params.shown_after(asked);
+    let (mut query, context) =
+        ActiveQuery::begin(state, &caller, ("listing", &asked), timeout).await?;
+    let listed = state.blocking(move |state| list(state.store(), &context));
+    let (data, warnings) = (listed.await).inspect_err(|error| query.fail(&error.message))?;
+    let body = query.whole(success_text(&data, &warnings, &[]));
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 /// One element more than the limit shows whether there were more.
@@ -161,26 +166,32 @@ pub async fn metadata(
     let limit = params.limit()?;
     let per_metric = params.count("limit_per_metric")?;
     let metric = params.get_filled("metric").map(str::to_owned);
-    listing(&state, caller, &params, move |store, context| {
-        let known = store.metadata(context, metric.as_deref())?;
-        let shown = known.iter().take(limit.unwrap_or(usize::MAX));
-        let mut data = String::from("{");
-        for (index, (name, entries)) in shown.enumerate() {
-            if index > 0 {
-                data.push(',');
+    listing(
+        &state,
+        caller,
+        "metadata",
+        &params,
+        move |store, context| {
+            let known = store.metadata(context, metric.as_deref())?;
+            let shown = known.iter().take(limit.unwrap_or(usize::MAX));
+            let mut data = String::from("{");
+            for (index, (name, entries)) in shown.enumerate() {
+                if index > 0 {
+                    data.push(',');
+                }
+                json::push_string(&mut data, name);
+                data.push(':');
+                let entries = entries.iter().take(per_metric.unwrap_or(usize::MAX));
+                json::push_array(&mut data, entries, |out, entry| {
+                    out.push('{');
+                    push_metadata_fields(out, entry);
+                    out.push('}');
+                });
             }
-            json::push_string(&mut data, name);
-            data.push(':');
-            let entries = entries.iter().take(per_metric.unwrap_or(usize::MAX));
-            json::push_array(&mut data, entries, |out, entry| {
-                out.push('{');
-                push_metadata_fields(out, entry);
-                out.push('}');
-            });
-        }
-        data.push('}');
-        Ok((data, Vec::new()))
-    })
+            data.push('}');
+            Ok((data, Vec::new()))
+        },
+    )
     .await
 }
 
@@ -192,16 +203,20 @@ pub async fn query_exemplars(
 ) -> Result<Response, ApiError> {
     let range = params.time_range()?;
     let query = params.get("query").unwrap_or("");
-    let expression =
-        parser::parse(query, &state.features()).map_err(|e| ApiError::parameter("query", e))?;
-    let sets: Vec<Vec<Matcher>> = expression
+    let parsed = state.promql().parse(query)?;
+    let sets: Vec<Vec<Matcher>> = parsed
+        .expr()
         .selectors()
         .into_iter()
         .map(matchers)
         .collect::<Result<_, _>>()?;
-    listing(&state, caller, &params, move |store, context| {
-        exemplars(store, context, &sets, range)
-    })
+    listing(
+        &state,
+        caller,
+        "query_exemplars",
+        &params,
+        move |store, context| exemplars(store, context, &sets, range),
+    )
     .await
 }
 

@@ -69,6 +69,19 @@ impl Params {
         Ok(params)
     }
 
+    /// A request as people read it: its path, and the parameters as they were meant.
+    #[must_use]
+    pub fn shown_after(&self, path: &str) -> String {
+        let mut text = path.to_owned();
+        for (index, (name, value)) in self.0.iter().enumerate() {
+            text.push(if index == 0 { '?' } else { '&' });
+            text.push_str(name);
+            text.push('=');
+            text.push_str(value);
+        }
+        text
+    }
+
     fn add(&mut self, text: &str) -> Result<(), ApiError> {
         for pair in text.split('&').filter(|p| !p.is_empty()) {
             if self.0.len() >= PARAMETERS_MAX {

@@ -9,9 +9,6 @@ mod best;
 mod filter;
 mod score;
 
-use std::convert::Infallible;
-
-use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -24,6 +21,7 @@ use filter::{Algorithm, Filter};
 
 use super::params::Params;
 use super::selectors::matcher_sets;
+use crate::active::ActiveQuery;
 use crate::error::{ApiError, ErrorType};
 use crate::request::Caller;
 use crate::state::AppState;
@@ -269,11 +267,16 @@ async fn run(
     with_metadata: bool,
 ) -> Result<Response, ApiError> {
     let timeout = params.timeout(state.settings().query_timeout)?;
-    let _slot = state.query_slot(timeout).await?;
-    let (context, _cancel) = state.context(caller.tenant, caller.principal.as_ref(), timeout);
+    let asked = params.shown_after(match &subject {
+        Subject::LabelNames => "search/label_names",
+        Subject::LabelValues(label) if label == METRIC_NAME => "search/metric_names",
+        Subject::LabelValues(_) => "search/label_values",
+    });
+    let (mut query, context) =
+        ActiveQuery::begin(state, &caller, ("search", &asked), timeout).await?;
     let (limit, batch) = (search.limit, search.batch);
     let with_score = search.with_score;
-    let mut found = state
+    let found = state
         .blocking(move |state| {
             let store = state.store();
             let mut found = search.find(store, &context, &subject)?;
@@ -286,7 +289,8 @@ async fn run(
             }
             Ok(found)
         })
-        .await?;
+        .await;
+    let mut found = found.inspect_err(|error| query.fail(&error.message))?;
     let has_more = found.len() > limit;
     found.truncate(limit);
     let lines = Lines {
@@ -297,8 +301,7 @@ async fn run(
         next: Line::First,
     };
     let headers = [(header::CONTENT_TYPE, "application/x-ndjson; charset=utf-8")];
-    let stream = futures::stream::iter(lines.map(Ok::<_, Infallible>));
-    Ok((headers, Body::from_stream(stream)).into_response())
+    Ok((headers, query.pieces(lines)).into_response())
 }
 
 /// The lines of an answer; each is made when the one before is on its way.
