@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod logql;
+mod memory;
 pub mod position;
 pub mod promql;
 pub mod running;

@@ -570,3 +570,66 @@ fn what_a_repeated_dashboard_costs() {
         );
     }
 }
+
+/// What the caller wrote comes back for the same steps of the same answer, and only for them.
+#[test]
+fn written_answers_come_back_until_something_changes() {
+    let world = World::new(Features::default());
+    let labels = Labels::from_pairs([("__name__", "m")]).unwrap();
+    let row = |minute: i64| (labels.clone(), ORIGIN + minute * MINUTE, minute as f64);
+    world.write(&(0..60).map(row).collect::<Vec<_>>());
+    let query = world.engine.parse("sum(m)").unwrap();
+    let options = QueryOptions {
+        keep_text: true,
+        ..QueryOptions::default()
+    };
+    let ask = |to: i64| {
+        let times = (ORIGIN, ORIGIN + to * MINUTE, MINUTE);
+        let range = world
+            .engine
+            .range_blocking(&world.context, &query, times, &options);
+        range.unwrap()
+    };
+    let points = |answer: &QueryResult| answer.value.point_count();
+    let written = |answer: &QueryResult| {
+        let pieces = answer.text.as_ref()?.written()?;
+        Some(pieces.concat())
+    };
+    // Evaluated; then known, with a place for the text; then written.
+    let first = ask(30);
+    assert!(first.text.is_none() && points(&first) == 31);
+    let second = ask(30);
+    assert!(written(&second).is_none() && points(&second) == 31);
+    let bytes_before = world.engine.cache_stats().bytes;
+    second.text.unwrap().keep(vec!["abc".into(), "def".into()]);
+    assert_eq!(world.engine.cache_stats().bytes, bytes_before + 6);
+    let third = ask(30);
+    assert_eq!(written(&third).as_deref(), Some(&b"abcdef"[..]));
+    assert_eq!((points(&third), third.stats.steps_reused), (0, 31));
+    // Who wants values gets them; other steps are other answers.
+    assert_eq!(
+        points(
+            &world
+                .ask("sum(m)", (ORIGIN, ORIGIN + 30 * MINUTE, MINUTE), false)
+                .unwrap()
+        ),
+        31
+    );
+    let shorter = ask(20);
+    assert!(written(&shorter).is_none() && points(&shorter) == 21);
+    // What is newer than all steps changes nothing, a late sample does.
+    world.write(&[row(61)]);
+    assert_eq!(written(&ask(30)).as_deref(), Some(&b"abcdef"[..]));
+    let later = ask(30).text.unwrap();
+    world.write(&[(labels.clone(), ORIGIN + 10 * MINUTE, 1000.0)]);
+    let changed = ask(30);
+    assert!(changed.text.is_none() && points(&changed) == 31);
+    // A text of an answer that is no longer there is not kept.
+    later.keep(vec!["old".into()]);
+    assert_eq!(written(&ask(30)), None);
+    // Nor is one that takes more than its share.
+    let long = ask(30).text.unwrap();
+    long.clone()
+        .keep(vec![vec![b' '; long.bytes_max() + 1].into()]);
+    assert_eq!(written(&ask(30)), None);
+}

@@ -193,6 +193,47 @@ fn limits_hold() {
 }
 
 #[test]
+fn a_query_may_hold_less_than_all_together() {
+    let options = PromqlOptions {
+        query_bytes_max: 20_000,
+        ..PromqlOptions::default()
+    };
+    let engine = PromqlEngine::new(store(), options);
+    // The answer alone is 60 series of 41 points of 16 bytes.
+    for refused in ["queue_depth", "topk(50, queue_depth)"] {
+        let error = range(&engine, refused).unwrap_err();
+        assert!(matches!(error, PromqlError::TooMuchMemory(_)), "{error:?}");
+        let text = error.to_string();
+        assert!(text.ends_with("query_memory_max allows 20000"), "{text}");
+    }
+    assert!(range(&engine, "sum(queue_depth)").is_ok());
+    // What is refused since the memory of all is used up is another matter.
+    let options = PromqlOptions {
+        memory_bytes_max: 20_000,
+        ..PromqlOptions::default()
+    };
+    let engine = PromqlEngine::new(store(), options);
+    let error = range(&engine, "queue_depth").unwrap_err();
+    assert!(matches!(error, PromqlError::OutOfMemory(_)), "{error:?}");
+}
+
+#[test]
+fn nesting_is_limited() {
+    let options = PromqlOptions {
+        height_max: 10,
+        ..PromqlOptions::default()
+    };
+    let engine = PromqlEngine::new(store(), options);
+    let nested = |levels: usize| format!("{}1{}", "(".repeat(levels), ")".repeat(levels));
+    assert!(engine.parse(&nested(8)).is_ok());
+    let error = engine.parse(&nested(20)).unwrap_err().to_string();
+    assert!(
+        error.ends_with("parse error: expression nests deeper than 10 levels"),
+        "{error}"
+    );
+}
+
+#[test]
 fn tall_queries_run() {
     let engine = engine(&store(), 1);
     let sum = vec!["queue_depth"; 300].join(" + ");

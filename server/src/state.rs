@@ -351,6 +351,8 @@ fn promql_options(settings: &Settings, features: Features) -> PromqlOptions {
         // Turns are given out before a query gets there.
         concurrency_max: settings.query_concurrency_max.max(1) as usize,
         memory_bytes_max: ByteSize(settings.memory_max.0 / QUERY_MEMORY_SHARE).as_usize(),
+        query_bytes_max: settings.query_memory_max.as_usize(),
+        height_max: settings.query_depth_max as usize,
         cache_bytes_max: settings
             .query_cache_max
             .0
@@ -364,6 +366,7 @@ fn sql_options(settings: &Settings, queries: &QueryRegistry) -> SqlEngineOptions
     SqlEngineOptions {
         queries: queries.clone(),
         memory_bytes_max: ByteSize(settings.memory_max.0 / QUERY_MEMORY_SHARE).as_usize(),
+        query_bytes_max: settings.query_memory_max.as_usize(),
         text_bytes_max: settings.query_text_max.as_usize(),
         ..SqlEngineOptions::default()
     }

@@ -240,3 +240,139 @@ fn a_backfill_is_in_the_next_answer() {
     assert!(answer.contains("\"1000\""), "{answer}");
     assert_eq!(answer, client.get(&plain).text());
 }
+
+/// The third time a text comes from where the second was kept; no byte may differ.
+#[test]
+fn kept_texts_are_the_answers() {
+    let server = with_series(300, &[]);
+    let client = server.client();
+    let now = write::now_ms() / 1000;
+    for query in ["m", "m > 5", "count(m)"] {
+        for length in [0, 3, 700] {
+            let (start, end) = (now - length, now + 3);
+            let path = format!(
+                "/api/v1/query_range?query={}&start={start}&end={end}&step=1",
+                encode(query)
+            );
+            let plain = client.get(&format!("{path}&nocache=1"));
+            assert_eq!(plain.status, 200, "{}", plain.text());
+            for _ in 0..4 {
+                assert!(client.get(&path).text() == plain.text(), "{path}");
+            }
+            let limited = client.get(&format!("{path}&limit=1")).json();
+            assert!(limited["data"]["result"].as_array().unwrap().len() <= 1);
+        }
+    }
+}
+
+#[test]
+fn limits_of_a_query_are_settings() {
+    let flags = [
+        "--query-memory-max",
+        "100KB",
+        "--query-points-max",
+        "1200",
+        "--query-depth-max",
+        "12",
+    ];
+    let server = with_series(200, &flags);
+    let client = server.client();
+    let refused = |path: &str, status: u16, kind: &str, message: &str| {
+        let answer = client.get(path);
+        assert_eq!(answer.status, status, "{}", answer.text());
+        let body = answer.json();
+        assert_eq!(
+            (&body["status"], &body["errorType"]),
+            (&json!("error"), &json!(kind))
+        );
+        let error = body["error"].as_str().unwrap();
+        assert!(error.contains(message), "{error}");
+    };
+    let range = |query: &str, end: i64| {
+        format!(
+            "/api/v1/query_range?query={}&start={}&end={}&step=1",
+            encode(query),
+            0,
+            end
+        )
+    };
+    assert_eq!(client.get(&range("m", 1200)).status, 200);
+    let message = "exceeded maximum resolution of 1,200 points per timeseries. Try decreasing the query resolution (?step=XX)";
+    refused(&range("m", 1201), 400, "bad_data", message);
+    let now = write::now_ms() / 1000;
+    let path = format!(
+        "/api/v1/query_range?query=m&start={now}&end={}&step=1",
+        now + 250
+    );
+    refused(&path, 422, "execution", "query_memory_max allows 100000");
+    let deep = format!("{}1{}", "(".repeat(20), ")".repeat(20));
+    let path = format!("/api/v1/query?query={}", encode(&deep));
+    refused(&path, 400, "bad_data", "nests deeper than 12 levels");
+    // SQL has the same limit, in its own shape.
+    let statement = "SELECT a.value FROM metrics a CROSS JOIN metrics b ORDER BY a.value + b.value";
+    let body = json!({ "query": statement }).to_string();
+    let headers = [("content-type", "application/json")];
+    let answer = client.request("POST", "/api/v1/sql", &headers, body.as_bytes());
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    assert!(answer.text().contains("query_memory_max allows 100000"));
+}
+
+#[test]
+fn listings_searches_and_federation_are_listed_like_queries() {
+    let server = with_series(3, &["--enable-feature", "search-api"]);
+    let client = server.client();
+    let asked = [
+        (
+            "listing",
+            "series?match[]=m{host=~\"host.*\"}&limit=2",
+            "/api/v1/series?match[]=m%7Bhost%3D~%22host.*%22%7D&limit=2",
+        ),
+        ("listing", "labels", "/api/v1/labels"),
+        (
+            "listing",
+            "label/host/values?match[]=m",
+            "/api/v1/label/host/values?match[]=m",
+        ),
+        ("listing", "metadata", "/api/v1/metadata"),
+        (
+            "search",
+            "search/metric_names?search[]=m",
+            "/api/v1/search/metric_names?search[]=m",
+        ),
+        ("federate", "federate?match[]=m", "/federate?match[]=m"),
+    ];
+    for (_, _, path) in asked {
+        let answer = client.get(path);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    let statement = "SELECT language, text, bytes > 0, state FROM system.queries WHERE language <> 'sql' ORDER BY id";
+    let expected: Vec<Value> = (asked.iter())
+        .map(|(language, text, _)| json!([language, text, true, "finished"]))
+        .collect();
+    eventually("all of them finished", || {
+        (sql(&client, statement) == json!(expected)).then_some(())
+    });
+}
+
+#[test]
+fn a_listing_that_waits_can_be_killed() {
+    let server = Server::start(&["--enable-admin-api", "--query-concurrency-max", "1"]);
+    let client = server.client();
+    // The only turn is taken, so that nobody can ask for the ids; they count from 1.
+    let kill = |id: i64| {
+        client
+            .post_form(&format!("/api/v1/admin/queries/{id}/kill"), &[])
+            .status
+    };
+    let _running = send(&server, ENDLESS);
+    let waits = "chronolith_query_running 1";
+    eventually("running", || {
+        client.get("/metrics").text().contains(waits).then_some(())
+    });
+    let mut listing = send(&server, "/api/v1/labels");
+    eventually("killed", || (kill(2) == 204).then_some(()));
+    assert_eq!(kill(1), 204);
+    let mut answer = vec![0; 16];
+    listing.read_exact(&mut answer).unwrap();
+    assert_eq!(answer, b"HTTP/1.1 499 <no".as_slice());
+}

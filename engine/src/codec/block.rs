@@ -42,8 +42,6 @@ pub enum Tag {
     StringZstd = 0x63,
     /// A sorted list of strings, front-coded.
     StringSorted = 0x64,
-    /// Strings: templates and columns of what varies in them.
-    StringTemplates = 0x65,
     /// Bytes as they are.
     BytesPlain = 0x70,
     /// Bytes under zstd.
@@ -55,7 +53,7 @@ pub enum Tag {
 }
 
 impl Tag {
-    const ALL: [Tag; 21] = [
+    const ALL: [Tag; 20] = [
         Tag::FloatConstant,
         Tag::FloatRaw,
         Tag::FloatScaled,
@@ -72,7 +70,6 @@ impl Tag {
         Tag::StringPlain,
         Tag::StringZstd,
         Tag::StringSorted,
-        Tag::StringTemplates,
         Tag::BytesPlain,
         Tag::BytesZstd,
         Tag::Zstd,

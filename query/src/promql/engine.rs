@@ -11,7 +11,9 @@ use chronolith_engine::model::{Labels, TimestampNs};
 use chronolith_engine::{RequestContext, Snapshot, Store};
 use datafusion::execution::TaskContext;
 use datafusion::execution::config::SessionConfig;
-use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryPool};
+use datafusion::execution::memory_pool::{
+    GreedyMemoryPool, MemoryConsumer, MemoryPool, MemoryReservation,
+};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
@@ -31,10 +33,12 @@ use super::parser;
 use super::plan::{Planner, Root};
 use super::resolve::{self, EvaluationRange};
 use super::result::{
-    FloatPoint, HistogramPoint, QueryResult, QueryStats, SampleValue, Series, Value, VectorElement,
+    FloatPoint, HistogramPoint, KeptText, QueryResult, QueryStats, SampleValue, Series, Value,
+    VectorElement,
 };
 use super::runtime::{query_runtime, thread_count};
 use super::steps::Steps;
+use crate::memory::QueryPool;
 use crate::running::cpu_of;
 
 /// Settings of the engine.
@@ -56,6 +60,10 @@ pub struct PromqlOptions {
     pub partition_samples_min: u64,
     /// Bytes that all queries may take together, if `memory_pool` is not set. Default: 1 GiB.
     pub memory_bytes_max: usize,
+    /// Bytes of those that a single query may hold. Default: all.
+    pub query_bytes_max: usize,
+    /// How tall a query's tree may be, at most [`MAX_HEIGHT`](parser::MAX_HEIGHT). Default: that.
+    pub height_max: usize,
     /// Where queries reserve memory, to be shared with SQL.
     pub memory_pool: Option<Arc<dyn MemoryPool>>,
     /// Bytes of answers of range queries that are kept for the next time; 0 keeps none. Default: 0,
@@ -76,6 +84,8 @@ impl Default for PromqlOptions {
             partitions_max: thread_count(),
             partition_samples_min: 100_000,
             memory_bytes_max: 1 << 30,
+            query_bytes_max: usize::MAX,
+            height_max: parser::MAX_HEIGHT,
             memory_pool: None,
             cache_bytes_max: 0,
             features: Features::default(),
@@ -94,6 +104,9 @@ pub struct QueryOptions {
     pub per_step_stats: bool,
     /// Keep the plan's text, with metrics.
     pub explain: bool,
+    /// Answer of range queries that the result cache knows whole may come as the text that the caller
+    /// gave [`KeptText::keep`](super::result::KeptText::keep) the last time, instead of as a value.
+    pub keep_text: bool,
     /// Evaluate everything, whatever the result cache holds.
     pub no_cache: bool,
     /// Read the metrics as they were at an earlier moment ([`Store::pin_as_of`]).
@@ -147,12 +160,13 @@ pub struct PromqlEngine {
 struct Inner {
     store: Store,
     options: PromqlOptions,
-    /// What plans run in: it is the same for all queries.
-    task: Arc<TaskContext>,
+    /// What plans run in, but for the part of the memory that each may take.
+    runtime: Arc<RuntimeEnv>,
+    session: SessionConfig,
     /// The same for plans that will be shown.
-    measured_task: Arc<TaskContext>,
+    measured_session: SessionConfig,
     places: Semaphore,
-    cache: Option<ResultCache>,
+    cache: Option<Arc<ResultCache>>,
 }
 
 /// A query without a deadline waits this long for a place.
@@ -196,17 +210,17 @@ impl PromqlEngine {
             Err(error) => panic!("bug: no DataFusion runtime: {error}"),
         };
         let places = Semaphore::new(options.concurrency_max.max(1));
-        let task = task_context(SessionConfig::new(), &runtime);
-        let measured = SessionConfig::new().with_extension(Arc::new(Measured));
-        let measured_task = task_context(measured, &runtime);
+        let session = SessionConfig::new();
+        let measured_session = session.clone().with_extension(Arc::new(Measured));
         let cache_bytes_max = options.cache_bytes_max;
-        let cache = (cache_bytes_max > 0).then(|| ResultCache::new(cache_bytes_max));
+        let cache = (cache_bytes_max > 0).then(|| Arc::new(ResultCache::new(cache_bytes_max)));
         Self {
             inner: Arc::new(Inner {
                 store,
                 options,
-                task,
-                measured_task,
+                runtime,
+                session,
+                measured_session,
                 places,
                 cache,
             }),
@@ -226,7 +240,7 @@ impl PromqlEngine {
     /// What the result cache did and holds.
     pub fn cache_stats(&self) -> CacheStats {
         let cache = self.inner.cache.as_ref();
-        cache.map(ResultCache::stats).unwrap_or_default()
+        cache.map(|cache| cache.stats()).unwrap_or_default()
     }
 
     /// Parses a query with the engine's features.
@@ -234,7 +248,8 @@ impl PromqlEngine {
     /// # Errors
     /// [`PromqlError::Parse`].
     pub fn parse(&self, text: &str) -> Result<Query> {
-        let expr = parser::parse(text, &self.inner.options.features)?;
+        let options = &self.inner.options;
+        let expr = parser::parse_limited(text, &options.features, options.height_max)?;
         Ok(Query::from_expr(text, expr))
     }
 
@@ -372,16 +387,16 @@ fn range_times(query: &Query, start_ms: i64, end_ms: i64, step_ms: i64) -> Resul
     })
 }
 
-fn task_context(session: SessionConfig, runtime: &Arc<RuntimeEnv>) -> Arc<TaskContext> {
+fn task_context(session: &SessionConfig, runtime: Arc<RuntimeEnv>) -> Arc<TaskContext> {
     Arc::new(TaskContext::new(
         None,
         String::new(),
-        session,
+        session.clone(),
         Default::default(),
         Default::default(),
         Default::default(),
         Default::default(),
-        Arc::clone(runtime),
+        runtime,
     ))
 }
 
@@ -417,19 +432,32 @@ impl Inner {
             None => self.store.pin(&state.request)?,
             Some(moment) => self.store.pin_as_of(&state.request, moment)?,
         };
+        let pool = QueryPool::new(&self.runtime.memory_pool, self.options.query_bytes_max);
+        let session = match options.explain {
+            true => &self.measured_session,
+            false => &self.session,
+        };
         let evaluation = Evaluation {
             query,
             expr: &expr,
             times,
             snapshot: &snapshot,
             state: &state,
-            explain: options.explain,
+            task: &task_context(session, pool.runtime(&self.runtime)),
         };
         let opening = started.elapsed();
         let answer = match self.cacheable(&evaluation, options) {
-            Some((cache, query)) => self.answer_cached(&evaluation, cache, &query).await?,
-            None => self.evaluate(&evaluation, times).await?,
+            Some((cache, query)) => {
+                let keep_text = options.keep_text;
+                self.answer_cached(&evaluation, cache, &query, keep_text)
+                    .await
+            }
+            None => self.evaluate(&evaluation, times).await,
         };
+        let answer = answer.map_err(|error| match (error, pool.refusal()) {
+            (PromqlError::OutOfMemory(_), Some(own)) => PromqlError::TooMuchMemory(own.to_owned()),
+            (other, _) => other,
+        })?;
         let preparation = opening + answer.preparation;
         let stats = QueryStats {
             samples: state.sample_counts(),
@@ -449,6 +477,7 @@ impl Inner {
             annotations: state.take_annotations(),
             stats,
             plan,
+            text: answer.text,
         })
     }
 
@@ -457,7 +486,7 @@ impl Inner {
         &self,
         evaluation: &Evaluation<'_>,
         options: &QueryOptions,
-    ) -> Option<(&ResultCache, CacheableQuery)> {
+    ) -> Option<(&Arc<ResultCache>, CacheableQuery)> {
         let Evaluation {
             query,
             expr,
@@ -487,8 +516,9 @@ impl Inner {
     async fn answer_cached(
         &self,
         evaluation: &Evaluation<'_>,
-        cache: &ResultCache,
+        cache: &Arc<ResultCache>,
         query: &CacheableQuery,
+        keep_text: bool,
     ) -> Result<Evaluated> {
         let Evaluation {
             times,
@@ -508,15 +538,15 @@ impl Inner {
                 *part = Some((steps, evaluated.value));
             }
             let remarks = state.take_annotations();
-            if let Some((value, remarks)) = cache.join(query, &reuse, fresh, &remarks, mark) {
-                HeldSamples::new(state).grow(value.point_count() as u64)?;
-                state.annotate_all(remarks);
+            if let Some(joined) = cache.join(query, &reuse, fresh, &remarks, mark, keep_text) {
+                HeldSamples::new(state).grow(joined.value.point_count() as u64)?;
+                state.annotate_all(joined.annotations);
                 return Ok(Evaluated {
-                    value,
-                    plan: None,
                     preparation,
                     sorting,
                     steps_reused: reuse.step_count(),
+                    text: joined.text,
+                    ..Evaluated::without_plan(joined.value)
                 });
             }
         }
@@ -583,6 +613,7 @@ impl Inner {
             expr,
             snapshot,
             state,
+            task,
             ..
         } = *evaluation;
         let started = Instant::now();
@@ -605,13 +636,8 @@ impl Inner {
             Root::Samples(plan) => (plan, true),
         };
         let preparation = started.elapsed();
-        let task = if evaluation.explain {
-            &self.measured_task
-        } else {
-            &self.task
-        };
         let mut stream = plan.execute(0, Arc::clone(task))?;
-        let mut answer = Answer::new(times, state);
+        let mut answer = Answer::new(times, state, task);
         while let Some(batch) = stream.try_next().await? {
             state.check()?;
             if is_samples {
@@ -644,8 +670,8 @@ struct Evaluation<'a> {
     /// What all selectors read.
     snapshot: &'a Snapshot,
     state: &'a Arc<QueryState>,
-    /// The plan will be shown.
-    explain: bool,
+    /// What plans run in.
+    task: &'a Arc<TaskContext>,
 }
 
 /// What became of it.
@@ -655,6 +681,7 @@ struct Evaluated {
     preparation: Duration,
     sorting: Duration,
     steps_reused: usize,
+    text: Option<KeptText>,
 }
 
 impl Evaluated {
@@ -665,6 +692,7 @@ impl Evaluated {
             preparation: Duration::ZERO,
             sorting: Duration::ZERO,
             steps_reused: 0,
+            text: None,
         }
     }
 }
@@ -679,6 +707,7 @@ fn empty_range(state: &QueryState) -> QueryResult {
         annotations: state.take_annotations(),
         stats: QueryStats::default(),
         plan: None,
+        text: None,
     }
 }
 
@@ -687,22 +716,38 @@ struct Answer {
     times: Times,
     series: Vec<Series>,
     held: HeldSamples,
+    memory: MemoryReservation,
 }
+
+/// About what a series of so many floats and histograms takes in an answer.
+fn series_bytes(labels: &[u8], floats: usize, histograms: usize) -> usize {
+    size_of::<Series>()
+        + labels.len()
+        + floats * size_of::<FloatPoint>()
+        + histograms * (size_of::<HistogramPoint>() + HISTOGRAM_BYTES_ABOUT)
+}
+
+/// About what a native histogram takes with its buckets.
+const HISTOGRAM_BYTES_ABOUT: usize = 512;
 
 fn labels_of(bytes: &[u8]) -> Result<Labels> {
     Labels::from_bytes(bytes).map_err(|e| PromqlError::Internal(e.to_string()))
 }
 
 impl Answer {
-    fn new(times: Times, state: &Arc<QueryState>) -> Self {
+    fn new(times: Times, state: &Arc<QueryState>, task: &TaskContext) -> Self {
         Self {
             times,
             series: Vec::new(),
             held: HeldSamples::new(state),
+            memory: MemoryConsumer::new("answer").register(task.memory_pool()),
         }
     }
 
     fn add_vectors(&mut self, table: &StepTable) -> Result<()> {
+        let bytes = (table.rows())
+            .map(|row| series_bytes(row.labels, row.presence.count(), row.histograms.len()));
+        self.memory.try_grow(bytes.sum())?;
         for row in table.rows() {
             let count = row.presence.count() + row.histograms.len();
             self.held.grow(count as u64)?;
@@ -736,6 +781,11 @@ impl Answer {
             let samples = batch.samples(row, &mut points);
             self.held
                 .grow((samples.times.len() + samples.histograms.len()) as u64)?;
+            self.memory.try_grow(series_bytes(
+                batch.labels(row),
+                samples.times.len(),
+                samples.histograms.len(),
+            ))?;
             let floats = samples.times.iter().zip(samples.values);
             let histogram = |p: &SamplePoint| HistogramPoint {
                 time_ms: p.time_ms,

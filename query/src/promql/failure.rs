@@ -23,6 +23,9 @@ pub enum PromqlError {
     /// More samples than a query may load.
     #[error("query processing would load too many samples into memory in query execution")]
     TooManySamples,
+    /// More memory than a single query may hold.
+    #[error("{0}")]
+    TooMuchMemory(String),
     /// The memory that queries share is used up.
     #[error("query needs more memory than there is: {0}")]
     OutOfMemory(String),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chronolith_engine::model::{Histogram, Labels};
 
 use super::annotations::Annotations;
+pub use super::cache::KeptText;
 use super::exec::SampleCounts;
 
 /// A float at a time.
@@ -134,4 +135,7 @@ pub struct QueryResult {
     pub stats: QueryStats,
     /// The physical plan with its metrics, if asked for.
     pub plan: Option<String>,
+    /// Where the written answer is kept, if [`QueryOptions::keep_text`](super::QueryOptions::keep_text)
+    /// asked for it and the result cache has a place.
+    pub text: Option<KeptText>,
 }

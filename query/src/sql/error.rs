@@ -27,7 +27,10 @@ pub enum SqlError {
     /// The statement is fine but could not be carried out (division by zero, overflow, …).
     #[error("{0}")]
     Execution(String),
-    /// More memory than allowed would be needed.
+    /// More memory than a single statement may hold.
+    #[error("{0}")]
+    TooMuchMemory(String),
+    /// The memory that statements share is used up.
     #[error("{0}")]
     Resources(String),
     /// The deadline passed.
@@ -58,11 +61,7 @@ impl SqlError {
         }
         match root(error) {
             DataFusionError::External(inner) => match inner.downcast::<EngineError>() {
-                Ok(engine) => match *engine {
-                    EngineError::DeadlineExceeded => Self::Timeout,
-                    EngineError::Cancelled => Self::Cancelled,
-                    other => Self::Engine(other),
-                },
+                Ok(engine) => (*engine).into(),
                 Err(other) => Self::Execution(other.to_string()),
             },
             DataFusionError::SQL(error, _) => Self::Execution(error.to_string()),

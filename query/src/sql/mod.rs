@@ -1,6 +1,6 @@
 //! SQL over the store: one DataFusion session per query, with limits, and nothing else in reach.
 //!
-//! Invariants: a statement sees one tenant; it can neither read nor write files; its memory comes
+//! Invariants: a statement sees one tenant and one state of the store, however often it reads; it can neither read nor write files; its memory comes
 //! from one pool shared by all statements; it ends at its deadline or when its stream is dropped.
 
 mod cell;
@@ -17,7 +17,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use chronolith_engine::{EngineError, RequestContext, Store};
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider};
-use datafusion::common::{ParamValues, ScalarValue};
+use datafusion::common::{DataFusionError, ParamValues, ScalarValue};
 use datafusion::execution::context::SQLOptions;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -30,6 +30,7 @@ use futures::StreamExt;
 pub use error::{Position, SqlError};
 pub use output::{Encoder, Format, encode, read_arrow_stream};
 
+use crate::memory::QueryPool;
 use crate::running::{QueryRegistry, cpu_of};
 use crate::tables::{MetricSchema, PublicSchema, Source, SystemSchema};
 
@@ -41,6 +42,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct SqlEngineOptions {
     /// Bytes that all running statements together may hold.
     pub memory_bytes_max: usize,
+    /// Bytes of those that one statement may hold.
+    pub query_bytes_max: usize,
     /// Partitions a statement is split into: how many cores it may use.
     pub parallelism: usize,
     /// Bytes of a statement's text.
@@ -55,6 +58,7 @@ impl Default for SqlEngineOptions {
     fn default() -> Self {
         Self {
             memory_bytes_max: 512 << 20,
+            query_bytes_max: usize::MAX,
             parallelism: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
             text_bytes_max: 1 << 20,
             spill_dir: None,
@@ -73,6 +77,7 @@ pub struct SqlEngine {
 
 /// The answer to a statement, still being computed.
 pub struct SqlStream {
+    pool: Arc<QueryPool>,
     schema: SchemaRef,
     stream: SendableRecordBatchStream,
     plan: Arc<dyn ExecutionPlan>,
@@ -110,13 +115,26 @@ impl SqlEngine {
         })
     }
 
-    /// A DataFusion session that sees the tables of the context's tenant.
+    /// A DataFusion session that sees the tables of the context's tenant as they are now: all scans of
+    /// all statements planned on it read this one state of the store.
     ///
-    /// Useful to embed: register further tables or functions, then plan statements on it.
-    #[must_use]
-    pub fn session(&self, context: &RequestContext) -> SessionContext {
+    /// Useful to embed: register further tables or functions, then plan statements on it. Hold it for a
+    /// statement, not for a day: see [`Snapshot`](chronolith_engine::Snapshot).
+    ///
+    /// # Errors
+    /// A context that was cancelled or has timed out.
+    pub fn session(&self, context: &RequestContext) -> Result<SessionContext, SqlError> {
+        let pool = QueryPool::new(&self.runtime.memory_pool, self.options.query_bytes_max);
+        self.session_in(context, &pool)
+    }
+
+    fn session_in(
+        &self,
+        context: &RequestContext,
+        pool: &Arc<QueryPool>,
+    ) -> Result<SessionContext, SqlError> {
         let source = Source {
-            store: self.store.clone(),
+            snapshot: self.store.pin(context)?,
             context: context.clone(),
         };
         let config = SessionConfig::new()
@@ -138,12 +156,12 @@ impl SqlEngine {
         }
         let state = SessionStateBuilder::new()
             .with_config(config)
-            .with_runtime_env(Arc::clone(&self.runtime))
+            .with_runtime_env(pool.runtime(&self.runtime))
             .with_default_features()
             .build();
         let session = SessionContext::new_with_state(state);
         session.register_catalog("chronolith", Arc::new(catalog));
-        session
+        Ok(session)
     }
 
     /// Plans a statement and starts it. `params` fill `$1`, `$2`, …
@@ -166,7 +184,8 @@ impl SqlEngine {
                 position: None,
             });
         }
-        let session = self.session(context);
+        let pool = QueryPool::new(&self.runtime.memory_pool, self.options.query_bytes_max);
+        let session = self.session_in(context, &pool)?;
         let read_only = SQLOptions::new()
             .with_allow_ddl(false)
             .with_allow_dml(false)
@@ -198,6 +217,7 @@ impl SqlEngine {
             .map_err(SqlError::planning)?;
         let stream = execute_stream(Arc::clone(&plan), task).map_err(SqlError::planning)?;
         Ok(SqlStream {
+            pool,
             schema: stream.schema(),
             stream,
             plan,
@@ -247,8 +267,15 @@ impl SqlStream {
             // Sorts and joins work for long without a look at the context.
             let next = tokio::time::timeout(LOOK_EVERY, self.stream.next());
             if let Ok(result) = next.await {
-                return result.map(|batch| batch.map_err(SqlError::execution));
+                return result.map(|batch| batch.map_err(|error| self.failed(error)));
             }
+        }
+    }
+
+    fn failed(&self, error: DataFusionError) -> SqlError {
+        match (SqlError::execution(error), self.pool.refusal()) {
+            (SqlError::Resources(_), Some(own)) => SqlError::TooMuchMemory(own.to_owned()),
+            (other, _) => other,
         }
     }
 
@@ -271,8 +298,18 @@ impl SqlStream {
     }
 }
 
-impl From<datafusion::error::DataFusionError> for SqlError {
-    fn from(error: datafusion::error::DataFusionError) -> Self {
+impl From<DataFusionError> for SqlError {
+    fn from(error: DataFusionError) -> Self {
         Self::execution(error)
+    }
+}
+
+impl From<EngineError> for SqlError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::DeadlineExceeded => Self::Timeout,
+            EngineError::Cancelled => Self::Cancelled,
+            other => Self::Engine(other),
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Statements over a small store.
 
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+
 use super::*;
 use chronolith_engine::StoreOptions;
 use chronolith_engine::model::{Labels, TimestampNs};
@@ -182,4 +184,81 @@ async fn a_statement_that_needs_too_much_memory_is_refused() {
         .unwrap();
     let error = stream.collect().await.unwrap_err();
     assert!(matches!(error, SqlError::Resources(_)), "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_may_hold_less_than_all_together() {
+    let options = SqlEngineOptions {
+        query_bytes_max: 10_000,
+        ..SqlEngineOptions::default()
+    };
+    let engine = SqlEngine::new(store(), options).unwrap();
+    let text = "SELECT a.value FROM metrics a CROSS JOIN metrics b CROSS JOIN metrics c ORDER BY a.value + b.value + c.value";
+    let stream = engine
+        .query(&RequestContext::new(), text, &[])
+        .await
+        .unwrap();
+    let error = stream.collect().await.unwrap_err();
+    assert!(matches!(error, SqlError::TooMuchMemory(_)), "{error:?}");
+    assert!(error.to_string().contains("query_memory_max allows 10000"));
+}
+
+/// Every scan of the union counts the same rows while others are written: between planning and reading,
+/// and between one scan and the other.
+#[test]
+fn a_statement_that_reads_twice_sees_one_state() {
+    struct StopOnDrop<'a>(&'a AtomicBool);
+    impl Drop for StopOnDrop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let store = store();
+    let write = |time: i64| {
+        let mut append = store.begin(&RequestContext::new()).unwrap();
+        for name in ["left", "right"] {
+            let labels = Labels::from_pairs([("__name__", name)]).unwrap();
+            let series = append.define(None, &labels).unwrap();
+            append.sample(series, TimestampNs(time), 1.0);
+        }
+        append.commit().unwrap();
+    };
+    write(0);
+    let engine = SqlEngine::new(store.clone(), SqlEngineOptions::default()).unwrap();
+    let text = "SELECT count(*) AS n FROM metric.left UNION ALL SELECT count(*) FROM metric.right \
+                UNION ALL SELECT samples FROM series WHERE metric IN ('left', 'right')";
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (stop, written) = (AtomicBool::new(false), AtomicI64::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let time = written.fetch_add(1, Ordering::Relaxed) + 1;
+                write(time);
+                if time % 50 == 0 {
+                    store.flush().unwrap();
+                }
+            }
+        });
+        let _stop = StopOnDrop(&stop);
+        for round in 0..20 {
+            // Something happens in every round.
+            let before = written.load(Ordering::Relaxed);
+            while written.load(Ordering::Relaxed) == before {
+                std::thread::yield_now();
+            }
+            let batches = runtime.block_on(async {
+                let stream = engine.query(&RequestContext::new(), text, &[]).await;
+                stream.unwrap().collect().await.unwrap()
+            });
+            let seen: Vec<i64> = batches
+                .iter()
+                .flat_map(|batch| {
+                    let column = batch.column(0);
+                    let column = column.as_any().downcast_ref::<arrow::array::Int64Array>();
+                    column.unwrap().values().to_vec()
+                })
+                .collect();
+            assert_eq!(seen, [seen[0]; 4], "round {round}");
+        }
+    });
 }

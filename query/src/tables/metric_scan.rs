@@ -1,6 +1,6 @@
 //! The physical scan of float samples: decodes series by series into Arrow batches.
 //!
-//! The engine's snapshot is taken when the plan is made, so that all partitions see one state.
+//! All scans of a statement read one snapshot of the store, and so do all their partitions.
 //! Partition `p` of `n` takes the series `p, p + n, …`. Decoded timestamps and values become the
 //! batch's buffers without a copy; label columns are dictionaries with one key run per series.
 
@@ -65,7 +65,7 @@ impl fmt::Debug for MetricScanExec {
 }
 
 impl MetricScanExec {
-    /// Takes the snapshot and decides on the partitions: at most `partitions`, and no more than
+    /// Selects the series and decides on the partitions: at most `partitions`, and no more than
     /// there are series.
     pub(crate) fn plan(
         source: Source,
@@ -76,7 +76,7 @@ impl MetricScanExec {
         partitions: usize,
     ) -> Result<Self> {
         let scan = source
-            .store
+            .snapshot
             .scan_metrics(&source.context, &request)
             .map_err(engine_error)?;
         let partitions = partitions.min(scan.len()).max(1);

@@ -82,7 +82,7 @@ impl MetricsTable {
     pub(crate) fn of_metric(source: Source, name: &str) -> Result<Self> {
         let own_matchers = vec![Matcher::equal(METRIC_NAME, name)];
         let labels = source
-            .store
+            .snapshot
             .label_names(&source.context, &own_matchers, TimeRange::ALL, None)
             .map_err(engine_error)?;
         let mut columns = vec![Column::Time];

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chronolith_engine::model::{METRIC_NAME, TimeRange};
-use chronolith_engine::{Matcher, RequestContext, Store};
+use chronolith_engine::{Matcher, RequestContext, Snapshot};
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::DataFusionError;
 use datafusion::error::Result;
@@ -34,10 +34,10 @@ pub(crate) struct PublicSchema {
     source: Source,
 }
 
-/// What every table needs: the store and who asks.
+/// What every table needs: the state of the store that the statement sees, and who asks.
 #[derive(Clone)]
 pub(crate) struct Source {
-    pub(crate) store: Store,
+    pub(crate) snapshot: Snapshot,
     pub(crate) context: RequestContext,
 }
 
@@ -91,8 +91,8 @@ impl MetricSchema {
 #[async_trait]
 impl SchemaProvider for MetricSchema {
     fn table_names(&self) -> Vec<String> {
-        let Source { store, context } = &self.source;
-        store
+        let Source { snapshot, context } = &self.source;
+        snapshot
             .label_values(context, METRIC_NAME, &[], TimeRange::ALL, None)
             .unwrap_or_default()
     }
@@ -108,9 +108,9 @@ impl SchemaProvider for MetricSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        let Source { store, context } = &self.source;
+        let Source { snapshot, context } = &self.source;
         let matchers = [Matcher::equal(METRIC_NAME, name)];
-        store
+        snapshot
             .label_values(context, METRIC_NAME, &matchers, TimeRange::ALL, Some(1))
             .is_ok_and(|values| !values.is_empty())
     }

@@ -43,8 +43,10 @@ impl SeriesTable {
     }
 
     fn batch(&self, request: &ScanRequest, count_samples: bool) -> Result<RecordBatch> {
-        let Source { store, context } = &self.source;
-        let scan = store.scan_metrics(context, request).map_err(engine_error)?;
+        let Source { snapshot, context } = &self.source;
+        let scan = snapshot
+            .scan_metrics(context, request)
+            .map_err(engine_error)?;
         let mut names = Vec::new();
         let mut labels = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
         let (mut first, mut last, mut samples) = (Vec::new(), Vec::new(), Vec::new());

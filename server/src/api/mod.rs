@@ -10,6 +10,7 @@ pub mod notifications;
 pub mod openapi;
 pub mod params;
 pub mod query;
+mod query_pieces;
 pub mod rules;
 pub mod search;
 pub mod selectors;

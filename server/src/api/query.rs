@@ -7,28 +7,23 @@ use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use chronolith_engine::model::TimestampNs;
 use chronolith_query::promql::pretty::pretty;
-use chronolith_query::promql::result::{QueryResult, QueryStats, SampleValue, Series, Value};
+use chronolith_query::promql::result::{QueryResult, QueryStats, Value};
 use chronolith_query::promql::{PromqlError, QueryOptions};
 use chronolith_query::sql::{Format, encode};
 use http::{HeaderMap, header};
 
 use super::envelope::{TRUNCATED, push_remarks, success};
 use super::params::Params;
+use super::query_pieces::Pieces;
 use super::syntax_tree::syntax_tree;
 use crate::active::ActiveQuery;
 use crate::error::{ApiError, ErrorType};
 use crate::request::Caller;
 use crate::state::AppState;
 use crate::telemetry::now_ms;
-use crate::wire::{json, number, prometheus};
-
-/// Points of a series that a range query may ask for.
-const POINTS_MAX: i64 = 11_000;
-/// Bytes of an answer that are made before they are sent.
-const CHUNK_BYTES: usize = 256 << 10;
+use crate::wire::{json, number};
 
 /// When a query is evaluated, in milliseconds since the epoch.
 #[derive(Clone, Copy, Debug)]
@@ -97,10 +92,12 @@ pub async fn range(
             "zero or negative query resolution step widths are not accepted. Try a positive integer",
         ));
     }
-    if (end_ms - start_ms) / step_ms > POINTS_MAX {
-        return Err(ApiError::bad_data(
-            "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)",
-        ));
+    let points_max = state.settings().query_points_max;
+    if (end_ms - start_ms) / step_ms > i64::from(points_max) {
+        return Err(ApiError::bad_data(format!(
+            "exceeded maximum resolution of {} points per timeseries. Try decreasing the query resolution (?step=XX)",
+            grouped(points_max),
+        )));
     }
     let time = QueryTime::Range {
         start_ms,
@@ -108,6 +105,19 @@ pub async fn range(
         step_ms,
     };
     run(state, caller, format_of(&headers), &params, time).await
+}
+
+/// A number with commas between thousands.
+fn grouped(number: u32) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 async fn run(
@@ -132,6 +142,7 @@ async fn run(
         lookback,
         timeout: Some(timeout),
         per_step_stats: stats.as_deref() == Some("all"),
+        keep_text: format == Format::Json && limit.is_none(),
         no_cache: params.flag("nocache")?,
         as_of: as_of.map(TimestampNs::from_millis_saturating),
         ..QueryOptions::default()
@@ -266,6 +277,7 @@ fn pieces(
         mut value,
         annotations,
         stats: figures,
+        text,
         ..
     } = result;
     let mut warnings = annotations.warnings(query);
@@ -291,7 +303,7 @@ fn pieces(
     tail.push('}');
     push_remarks(&mut tail, &warnings, &infos);
     tail.push('}');
-    Pieces::new(head, value, tail)
+    Pieces::new(head, value, tail, text)
 }
 
 fn truncate(value: &mut Value, limit: usize) -> bool {
@@ -309,155 +321,6 @@ fn truncate(value: &mut Value, limit: usize) -> bool {
         Value::Scalar(_) | Value::String { .. } => 0,
     };
     length > limit
-}
-
-/// The pieces of an answer; each is made when the one before is on its way.
-struct Pieces {
-    text: String,
-    rest: Rest,
-    tail: String,
-    times: prometheus::SampleTimes,
-    first: bool,
-    done: bool,
-}
-
-enum Rest {
-    Vector(std::vec::IntoIter<chronolith_query::promql::result::VectorElement>),
-    Matrix(std::vec::IntoIter<Series>),
-    Nothing,
-}
-
-impl Rest {
-    /// Roughly what the text of the rest takes, to be reserved.
-    fn bytes_about(&self) -> usize {
-        match self {
-            Self::Nothing => 0,
-            Self::Vector(elements) => elements.len() * 256,
-            Self::Matrix(series) => {
-                let points = |s: &Series| s.floats.len();
-                let sizes = series.as_slice().iter().map(|s| 256 + 32 * points(s));
-                sizes.take(1024).sum()
-            }
-        }
-    }
-}
-
-impl Pieces {
-    fn new(head: String, value: Value, tail: String) -> Self {
-        let mut text = head;
-        let rest = match value {
-            Value::Scalar(point) => {
-                prometheus::push_sample(&mut text, point.time_ms, point.value);
-                Rest::Nothing
-            }
-            Value::String { time_ms, value } => {
-                text.push('[');
-                number::push_timestamp(&mut text, time_ms);
-                text.push(',');
-                json::push_string(&mut text, &value);
-                text.push(']');
-                Rest::Nothing
-            }
-            Value::Vector(elements) => {
-                text.push('[');
-                Rest::Vector(elements.into_iter())
-            }
-            Value::Matrix(series) => {
-                text.push('[');
-                Rest::Matrix(series.into_iter())
-            }
-        };
-        Self {
-            text,
-            rest,
-            tail,
-            times: prometheus::SampleTimes::default(),
-            first: true,
-            done: false,
-        }
-    }
-
-    /// Appends the next element; false when there is none.
-    fn push_next(&mut self) -> bool {
-        let separator = if self.first { "" } else { "," };
-        match &mut self.rest {
-            Rest::Nothing => return false,
-            Rest::Vector(elements) => {
-                let Some(element) = elements.next() else {
-                    return false;
-                };
-                self.text.push_str(separator);
-                self.text.push_str("{\"metric\":");
-                json::push_labels(&mut self.text, &element.labels);
-                match &element.value {
-                    SampleValue::Float(value) => {
-                        self.text.push_str(",\"value\":");
-                        prometheus::push_sample(&mut self.text, element.time_ms, *value);
-                    }
-                    SampleValue::Histogram(histogram) => {
-                        self.text.push_str(",\"histogram\":");
-                        let time_ms = element.time_ms;
-                        prometheus::push_histogram_sample(&mut self.text, time_ms, histogram);
-                    }
-                }
-                self.text.push('}');
-            }
-            Rest::Matrix(series) => {
-                let Some(series) = series.next() else {
-                    return false;
-                };
-                self.text.push_str(separator);
-                push_series(&mut self.text, &series, &mut self.times);
-            }
-        }
-        self.first = false;
-        true
-    }
-}
-
-impl Iterator for Pieces {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        if self.done {
-            return None;
-        }
-        self.text.reserve(CHUNK_BYTES.min(self.rest.bytes_about()));
-        while self.text.len() < CHUNK_BYTES {
-            if !self.push_next() {
-                if !matches!(self.rest, Rest::Nothing) {
-                    self.text.push(']');
-                }
-                let tail = std::mem::take(&mut self.tail);
-                self.text.push_str(&tail);
-                self.done = true;
-                break;
-            }
-        }
-        Some(Bytes::from(std::mem::take(&mut self.text)))
-    }
-}
-
-fn push_series(out: &mut String, series: &Series, times: &mut prometheus::SampleTimes) {
-    out.push_str("{\"metric\":");
-    json::push_labels(out, &series.labels);
-    if !series.floats.is_empty() {
-        out.push_str(",\"values\":");
-        json::push_array(
-            out,
-            series.floats.iter().enumerate(),
-            |out, (index, point)| {
-                times.push_sample(out, index, point.time_ms, point.value);
-            },
-        );
-    }
-    if !series.histograms.is_empty() {
-        out.push_str(",\"histograms\":");
-        json::push_array(out, &series.histograms, |out, point| {
-            prometheus::push_histogram_sample(out, point.time_ms, &point.histogram);
-        });
-    }
-    out.push('}');
 }
 
 fn step_time_ms(time: QueryTime, index: usize) -> i64 {

@@ -67,6 +67,7 @@ impl From<SqlError> for Failure {
             SqlError::Invalid { position, .. } => (ErrorType::BadData, *position),
             SqlError::Timeout => (ErrorType::Timeout, None),
             SqlError::Cancelled => (ErrorType::Canceled, None),
+            SqlError::TooMuchMemory(_) => (ErrorType::Execution, None),
             SqlError::Resources(_) => (ErrorType::TooMany, None),
             SqlError::Engine(_) => (ErrorType::Internal, None),
             _ => (ErrorType::Execution, None),

@@ -158,6 +158,12 @@ settings! {
     query_queue_max: u32 = "200";
     /// Samples that one query may hold in memory.
     query_samples_max: u64 = "50000000";
+    /// Memory that one query may reserve for its intermediate results and its answer; queries of PromQL together have an eighth of `memory_max`, those of SQL as well.
+    query_memory_max: ByteSize = "256MiB";
+    /// Points that a range query may ask for of each series.
+    query_points_max: u32 = "11000";
+    /// How deeply a PromQL expression may nest, one level an operator, call or pair of parentheses; at most 500.
+    query_depth_max: u32 = "500";
     /// Bytes of PromQL answers that are kept, so that a repeated dashboard costs only its newest steps; at most a sixteenth of `memory_max`; 0 keeps none.
     query_cache_max: ByteSize = "128MiB";
     /// Bytes of a query's text.

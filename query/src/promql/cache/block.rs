@@ -9,6 +9,9 @@ use std::sync::Arc;
 
 use chronolith_engine::model::{Histogram, Labels};
 
+use bytes::Bytes;
+use parking_lot::Mutex;
+
 use crate::promql::result::{FloatPoint, HistogramPoint, Series};
 use crate::promql::steps::Steps;
 
@@ -18,8 +21,14 @@ pub(crate) struct Block {
     steps: Steps,
     /// Sorted by labels, no two with the same, none empty.
     rows: Vec<Row>,
+    /// Of the rows.
     bytes: usize,
+    /// Some steps (times, ms) as they were written last.
+    text: Mutex<Option<Written>>,
 }
+
+/// Steps (times of the first and the last, ms) in the form in which a client got them.
+type Written = (RangeInclusive<i64>, Arc<[Bytes]>);
 
 /// One series.
 #[derive(Debug)]
@@ -133,7 +142,12 @@ impl Block {
         }
         rows.shrink_to_fit();
         let bytes = rows.iter().map(Row::bytes).sum::<usize>() + size_of::<Self>();
-        Self { steps, rows, bytes }
+        Self {
+            steps,
+            rows,
+            bytes,
+            text: Mutex::default(),
+        }
     }
 
     /// The columns of a matrix, which is sorted by labels.
@@ -175,7 +189,21 @@ impl Block {
 
     /// Bytes in memory, about.
     pub(crate) fn bytes(&self) -> usize {
-        self.bytes
+        let text = self.text.lock();
+        let pieces = text.iter().flat_map(|(_, pieces)| pieces.iter());
+        self.bytes + pieces.map(Bytes::len).sum::<usize>()
+    }
+
+    /// The steps in `range` (times, ms) as they were written, if they were the last to be.
+    pub(crate) fn text(&self, range: &RangeInclusive<i64>) -> Option<Arc<[Bytes]>> {
+        let text = self.text.lock();
+        let (written, pieces) = text.as_ref()?;
+        (written == range).then(|| Arc::clone(pieces))
+    }
+
+    /// Keeps how the steps in `range` are written.
+    pub(crate) fn set_text(&self, range: RangeInclusive<i64>, pieces: Arc<[Bytes]>) {
+        *self.text.lock() = Some((range, pieces));
     }
 
     /// The steps of `range` (times, ms) as indexes: from, to.

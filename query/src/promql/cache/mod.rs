@@ -22,14 +22,16 @@
 
 pub(crate) mod block;
 pub(crate) mod reach;
+mod text;
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bytes::Bytes;
 use chronolith_engine::{ChangeMark, ChangedSince, Matcher, RequestContext, TenantId};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::annotations::Annotations;
 use super::ast::Expr;
@@ -37,6 +39,7 @@ use super::result::Value;
 use super::steps::Steps;
 use block::Block;
 use reach::Reach;
+pub use text::KeptText;
 
 /// One answer may take this share of the cache; larger ones are not kept.
 const ENTRY_SHARE: usize = 4;
@@ -83,6 +86,16 @@ pub(crate) struct Reuse {
     steps: RangeInclusive<i64>,
     /// Steps of the entry that are good, asked for or not.
     good: RangeInclusive<i64>,
+}
+
+/// An answer of which at least some steps were taken over.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    /// Empty if it is written already.
+    pub(crate) value: Value,
+    pub(crate) annotations: Annotations,
+    /// Where it is written, if the caller wants that and nothing had to be evaluated.
+    pub(crate) text: Option<KeptText>,
 }
 
 /// What has been asked of a [`ResultCache`] and what it holds.
@@ -273,15 +286,17 @@ impl ResultCache {
     }
 
     /// The answer of what is taken over and what was evaluated: the steps before and after it. `None`
-    /// if the remarks cannot be told without evaluating all. The answer is kept for the next time.
+    /// if the remarks cannot be told without evaluating all. The answer is kept for the next time; with
+    /// `keep_text` its written form may be too.
     pub(crate) fn join(
-        &self,
+        self: &Arc<Self>,
         query: &CacheableQuery,
         reuse: &Reuse,
         fresh: [Option<(Steps, Value)>; 2],
         annotations: &Annotations,
         mark: ChangeMark,
-    ) -> Option<(Value, Annotations)> {
+        keep_text: bool,
+    ) -> Option<Joined> {
         let entry = &reuse.entry;
         let known = &entry.annotations;
         let all = entry.block.steps().start_ms..=entry.block.steps().end_ms();
@@ -313,12 +328,22 @@ impl ResultCache {
         let [before, after] = &blocks;
         if before.is_none() && after.is_none() {
             self.hits.fetch_add(1, Ordering::Relaxed);
-            let matrix = entry.block.to_matrix(&reuse.steps);
+            let (block, steps) = (&entry.block, &reuse.steps);
+            let text = keep_text.then(|| KeptText::new(self, &query.key, block, steps));
+            let is_written = text.as_ref().is_some_and(|text| text.written().is_some());
+            let matrix = match is_written {
+                true => Vec::new(),
+                false => block.to_matrix(steps),
+            };
             // Nothing of it changed: the next look at what did can begin here.
             if reuse.good == all && reuse.steps == all && entry.mark != mark {
                 self.insert(&query.key, kept_with(Arc::clone(&entry.block)));
             }
-            return Some((Value::Matrix(matrix), merged));
+            return Some(Joined {
+                value: Value::Matrix(matrix),
+                annotations: merged,
+                text,
+            });
         }
         self.partial_hits.fetch_add(1, Ordering::Relaxed);
         // Good steps that were not asked for stay, as far as there is room.
@@ -339,7 +364,11 @@ impl ResultCache {
         let joined = Arc::new(Block::join(steps, &parts));
         let matrix = joined.to_matrix(&query.asked());
         self.insert(&query.key, kept_with(joined));
-        Some((Value::Matrix(matrix), merged))
+        Some(Joined {
+            value: Value::Matrix(matrix),
+            annotations: merged,
+            text: None,
+        })
     }
 
     /// Keeps an answer that was evaluated as a whole.
@@ -377,12 +406,45 @@ impl ResultCache {
 
     fn insert(&self, key: &Key, entry: Entry) {
         let bytes = entry.bytes(key);
-        if bytes > self.bytes_max / ENTRY_SHARE {
+        if bytes > self.entry_bytes_max() {
             return;
         }
-        let mut evicted = Vec::new();
         let mut kept = self.kept.lock();
         kept.insert(Arc::new(key.clone()), &Arc::new(entry));
+        self.make_room(kept);
+    }
+
+    /// Bytes that one answer may take.
+    fn entry_bytes_max(&self) -> usize {
+        self.bytes_max / ENTRY_SHARE
+    }
+
+    /// Keeps the written form of steps of a kept answer, if that is still there.
+    fn keep_text(
+        &self,
+        key: &Key,
+        block: &Arc<Block>,
+        steps: RangeInclusive<i64>,
+        pieces: Arc<[Bytes]>,
+    ) {
+        let mut kept = self.kept.lock();
+        let Some((_, entry)) = kept.entries.get(key) else {
+            return;
+        };
+        if !Arc::ptr_eq(&entry.block, block) {
+            return;
+        }
+        // Only under the lock, so that what was added for an entry is what is taken off with it.
+        let before = entry.bytes(key);
+        block.set_text(steps, pieces);
+        let after = entry.bytes(key);
+        kept.bytes = (kept.bytes + after).saturating_sub(before);
+        self.make_room(kept);
+    }
+
+    /// Drops what was used the longest ago.
+    fn make_room(&self, mut kept: MutexGuard<'_, Kept>) {
+        let mut evicted = Vec::new();
         while kept.bytes > self.bytes_max {
             match kept.pop_oldest() {
                 Some(oldest) => evicted.push(oldest),

@@ -23,7 +23,17 @@ pub const MAX_HEIGHT: usize = 500;
 /// Parses and checks a query. The experimental parts of the language are refused unless
 /// `features` turns them on.
 pub fn parse(query: &str, features: &Features) -> Result<Expr, ParseError> {
+    parse_limited(query, features, MAX_HEIGHT)
+}
+
+/// As [`parse`], but trees taller than `height_max` are refused; [`MAX_HEIGHT`] holds in any case.
+pub fn parse_limited(
+    query: &str,
+    features: &Features,
+    height_max: usize,
+) -> Result<Expr, ParseError> {
     let mut parser = Parser::new(query, features)?;
+    parser.height_max = height_max.min(MAX_HEIGHT);
     if parser.token.kind == Kind::End {
         let start = PosRange::default();
         return Err(ParseError::new(
@@ -87,6 +97,8 @@ struct Parser<'q> {
     token: Token,
     /// How deep the recursion of the parser itself is.
     depth: usize,
+    /// The tallest tree that is accepted.
+    height_max: usize,
 }
 
 impl<'q> Parser<'q> {
@@ -106,6 +118,7 @@ impl<'q> Parser<'q> {
             lexer,
             token,
             depth: 0,
+            height_max: MAX_HEIGHT,
         })
     }
 
@@ -207,10 +220,11 @@ impl<'q> Parser<'q> {
     }
 
     fn check_height(&self, height: usize, pos: PosRange) -> Result<(), ParseError> {
-        if height > MAX_HEIGHT {
+        let height_max = self.height_max;
+        if height > height_max {
             return self.error(
                 pos,
-                format!("expression nests deeper than {MAX_HEIGHT} levels"),
+                format!("expression nests deeper than {height_max} levels"),
             );
         }
         Ok(())
