@@ -295,6 +295,8 @@ pub struct Needs {
     pub columns: SpanColumnSet,
     /// Attribute keys of spans.
     pub keys: Vec<Arc<str>>,
+    /// All attributes, whatever their keys.
+    pub all_attributes: bool,
     /// A field of the whole trace is among them.
     pub whole_trace: bool,
 }
@@ -341,6 +343,7 @@ impl Needs {
     #[must_use]
     pub fn attributes(&self) -> AttributeChoice {
         match self.keys.is_empty() {
+            _ if self.all_attributes => AttributeChoice::All,
             true => AttributeChoice::None,
             false => AttributeChoice::Keys(self.keys.clone()),
         }

@@ -2,14 +2,21 @@
 //! ([`critical_path`]); and questions to all of them, over a columnar scan ([`source`]).
 //!
 //! A TraceQL search ([`search`]) lets the store find candidates ([`pushdown`]), reads their traces whole
-//! ([`load`]) and runs the query on each ([`pipeline`], [`expr`], [`fields`]).
+//! ([`load`]) and runs the query on each ([`pipeline`], [`expr`], [`fields`]). TraceQL metrics ([`metrics`]) come
+//! straight from columns where that is possible. Jaeger's questions ([`jaeger`], [`listing`],
+//! [`dependencies`]) run over the same scan.
 
 pub mod critical_path;
+pub mod dependencies;
 pub mod error;
 pub mod expr;
 pub mod fields;
+pub mod groups;
+pub mod jaeger;
+pub mod listing;
 pub mod load;
 pub mod memory;
+pub mod metrics;
 pub mod pipeline;
 pub mod pushdown;
 pub mod relation;
