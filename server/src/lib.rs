@@ -23,6 +23,7 @@ pub mod remote_read;
 pub mod request;
 pub mod router;
 pub mod routes;
+pub mod rows;
 pub mod scrape;
 pub mod state;
 pub mod telemetry;

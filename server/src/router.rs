@@ -53,6 +53,8 @@ fn build(
 pub fn otlp_grpc_router(state: AppState, authenticator: Arc<Authenticator>) -> Router {
     let routes = Router::new()
         .route(grpc::METRICS_PATH, post(grpc::export_metrics))
+        .route(grpc::LOGS_PATH, post(grpc::export_logs))
+        .route(grpc::TRACES_PATH, post(grpc::export_traces))
         .fallback(grpc::unknown_method);
     guarded(routes, authenticator)
         .layer(middleware::from_fn_with_state(state.clone(), count))

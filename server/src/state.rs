@@ -19,17 +19,21 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ByteSize, Config, OtlpConfig, Settings};
 use crate::error::{ApiError, ErrorType};
+use crate::ingest::loki::repeats::RecentPushes;
 use crate::lifecycle::Lifecycle;
 use crate::listen::Principal;
 use crate::notifications::{Notifications, STOPPING};
 use crate::otlp::metrics::translate::Translator;
 use crate::request::Caller;
+use crate::rows::StreamCache;
 use crate::scrape::manager::ScrapeManager;
 use crate::scrape::pushgateway::Pushgateway;
 use crate::telemetry::{Exposition, Metrics};
 
 /// Write budgets are counted in this many bytes, so that a semaphore can hold large ones.
 const BUDGET_UNIT_BYTES: usize = 1 << 10;
+/// The share of the memory that known streams may take.
+const STREAM_MEMORY_SHARE: u64 = 64;
 /// How long a write waits for others to finish before it is refused.
 const BUDGET_WAIT: Duration = Duration::from_millis(500);
 /// Decompression buffers kept for reuse, and the largest that is kept.
@@ -50,6 +54,8 @@ struct Shared {
     notifications: Notifications,
     lifecycle: Lifecycle,
     otlp: RwLock<Arc<Translator>>,
+    streams: StreamCache,
+    recent_pushes: RecentPushes,
     promql: PromqlEngine,
     sql: SqlEngine,
     queries: QueryRegistry,
@@ -86,6 +92,11 @@ impl AppState {
             notifications: Notifications::new(settings.notification_subscribers_max as usize),
             lifecycle: Lifecycle::new(config.file.clone()),
             otlp: RwLock::new(Arc::new(crate::otlp::translator(&config))),
+            recent_pushes: RecentPushes::default(),
+            streams: StreamCache::new(
+                ByteSize(settings.memory_max.0 / STREAM_MEMORY_SHARE).as_usize(),
+                settings.tenant_streams_max,
+            ),
             queries: queries.clone(),
             query_slots: Arc::new(Semaphore::new(
                 settings.query_concurrency_max.max(1) as usize
@@ -190,6 +201,18 @@ impl AppState {
     #[must_use]
     pub fn otlp(&self) -> Arc<Translator> {
         Arc::clone(&self.0.otlp.read())
+    }
+
+    /// Streams of logs and traces by the names that protocols give them.
+    #[must_use]
+    pub fn streams(&self) -> &StreamCache {
+        &self.0.streams
+    }
+
+    /// Pushes that were taken lately.
+    #[must_use]
+    pub fn recent_pushes(&self) -> &RecentPushes {
+        &self.0.recent_pushes
     }
 
     /// From now on they become what `config` says.

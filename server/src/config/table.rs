@@ -184,6 +184,14 @@ settings! {
     write_inflight_max: ByteSize = "256MiB";
     /// How far in the future a sample may lie; later ones are refused with 400.
     write_future_max: Duration = "10m";
+    /// Bytes of a log record's text; longer ones are refused and named.
+    log_line_max: ByteSize = "1MiB";
+    /// Attributes that a log record or a span may have, and events and links of a span; rows with more are refused and named.
+    row_attributes_max: u32 = "1024";
+    /// Streams (of logs or spans: labels, resource and scope) that a tenant may write to within an hour; rows of more are refused with 429; 0 for no limit.
+    tenant_streams_max: u64 = "100000";
+    /// Resource attributes that become labels of streams of OTLP logs and spans, with `_` for what labels do not allow; all others are kept with their types.
+    otlp_stream_labels: Vec<String> = "service.name,service.namespace,service.instance.id,deployment.environment,deployment.environment.name,cloud.region,cloud.availability_zone,k8s.cluster.name,k8s.namespace.name,k8s.pod.name,k8s.container.name,container.name,k8s.replicaset.name,k8s.deployment.name,k8s.statefulset.name,k8s.daemonset.name,k8s.cronjob.name,k8s.job.name";
     /// Memory for the running totals of OTLP deltas (feature `otlp-deltatocumulative`), at most 1/32 of `memory_max`; new series beyond it are refused.
     otlp_delta_memory_max: ByteSize = "64MiB";
     /// Age after which the running total of an OTLP delta is forgotten.

@@ -1,6 +1,7 @@
 //! What comes in: one file per protocol, and the readers that they share.
 
 pub mod append;
+pub mod loki;
 pub mod protobuf;
 pub mod pushgateway;
 pub mod remote_write;

@@ -224,7 +224,10 @@ fn submit(
 }
 
 /// The length that a snappy block claims, if it can be true.
-fn declared_length(compressed: &[u8], bytes_max: usize) -> Result<usize, ApiError> {
+///
+/// # Errors
+/// 400 for a length that cannot be, 413 for one beyond `bytes_max`.
+pub(crate) fn declared_length(compressed: &[u8], bytes_max: usize) -> Result<usize, ApiError> {
     let declared = snap::raw::decompress_len(compressed)
         .map_err(|e| ApiError::bad_data(format!("snappy: {e}")))?;
     if declared > bytes_max {

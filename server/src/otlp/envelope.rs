@@ -154,22 +154,39 @@ pub async fn decode(
     timeout: Duration,
 ) -> Result<Decoded, ApiError> {
     let compression = compression(headers)?;
+    let mut decoded =
+        read_decompressed(state, headers, body, compression, bytes_max, timeout).await?;
+    if encoding == Encoding::Json {
+        decoded = rewrite(state, decoded, table, bytes_max).await?;
+    }
+    Ok(decoded)
+}
+
+/// Reads a body that may have `bytes_max` bytes, compressed and decompressed.
+///
+/// # Errors
+/// As [`decode`].
+pub async fn read_decompressed(
+    state: &AppState,
+    headers: &HeaderMap,
+    body: Body,
+    compression: Compression,
+    bytes_max: usize,
+    timeout: Duration,
+) -> Result<Decoded, ApiError> {
     let body = read_held(state, headers, body, bytes_max, timeout).await?;
     let received_bytes = body.bytes.len();
-    let mut decoded = Decoded {
+    let decoded = Decoded {
         body,
         buffer: Vec::new(),
         is_body: true,
         _budget: Vec::new(),
         received_bytes,
     };
-    if compression != Compression::Identity {
-        decoded = decompress(state, decoded, compression, bytes_max).await?;
+    match compression {
+        Compression::Identity => Ok(decoded),
+        _ => decompress(state, decoded, compression, bytes_max).await,
     }
-    if encoding == Encoding::Json {
-        decoded = rewrite(state, decoded, table, bytes_max).await?;
-    }
-    Ok(decoded)
 }
 
 /// Reads a gRPC frame with one message, which may have `bytes_max` bytes, compressed and

@@ -16,7 +16,7 @@ use http_body_util::{BodyExt as _, Full};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::envelope::{decode_frame, may_be_retried, rpc_code};
-use super::metrics;
+use super::signal::{Signal, response_message};
 use crate::error::{ApiError, ErrorType, RETRY_AFTER_SECONDS};
 use crate::request::Caller;
 use crate::state::AppState;
@@ -24,6 +24,10 @@ use crate::wire::protobuf::{push_bytes, push_number};
 
 /// Path of the method that takes metrics.
 pub const METRICS_PATH: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
+/// Path of the method that takes log records.
+pub const LOGS_PATH: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export";
+/// Path of the method that takes spans.
+pub const TRACES_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
 
 /// Bytes before a message: whether it is compressed, and its length.
 pub const FRAME_HEAD_BYTES: usize = 5;
@@ -45,6 +49,36 @@ pub async fn export_metrics(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    export(Signal::Metrics, state, caller, headers, body).await
+}
+
+/// Takes log records.
+pub async fn export_logs(
+    State(state): State<AppState>,
+    caller: Result<Caller, ApiError>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    export(Signal::Logs, state, caller, headers, body).await
+}
+
+/// Takes spans.
+pub async fn export_traces(
+    State(state): State<AppState>,
+    caller: Result<Caller, ApiError>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    export(Signal::Traces, state, caller, headers, body).await
+}
+
+async fn export(
+    signal: Signal,
+    state: AppState,
+    caller: Result<Caller, ApiError>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
     let content_type = headers.get(header::CONTENT_TYPE);
     if !content_type.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc")) {
         return StatusCode::UNSUPPORTED_MEDIA_TYPE.into_response();
@@ -55,13 +89,13 @@ pub async fn export_metrics(
         let bytes_max = settings.write_body_max.as_usize();
         let decoded =
             decode_frame(&state, &headers, body, bytes_max, settings.body_timeout).await?;
-        metrics::store(&state, caller, decoded).await
+        signal.store(&state, caller, decoded).await
     };
     match taken.await {
-        Ok(rejections) => answer(&metrics::response_message(&rejections)),
+        Ok(rejections) => answer(&response_message(&rejections)),
         Err(error) => {
             if error.kind == ErrorType::Internal {
-                tracing::error!(%error, "cannot store OTLP metrics");
+                tracing::error!(%error, ?signal, "cannot store OTLP");
             }
             refusal(
                 rpc_code(error.kind),

@@ -1,20 +1,26 @@
 //! OpenTelemetry's protocol, OTLP, over HTTP and gRPC.
 //!
-//! [`envelope`] is what every signal shares: forms, compression, limits, answers and errors. A signal
-//! is a module beside [`metrics`] and tables in [`json::schema`]: it gets protobuf, borrows from it
-//! and makes one append of it; what it refuses goes into [`partial::Rejections`].
+//! [`envelope`] is what every signal shares: forms, compression, limits, answers and errors;
+//! [`signal`] is where the signals part. A signal is a module ([`metrics`], [`logs`], [`traces`]) and
+//! tables in [`json::schema`]: it gets protobuf, borrows from it and makes one append of it; what it
+//! refuses goes into [`partial::Rejections`].
 //!
 //! **Invariants**: nothing is allocated by a claimed length; one request is one append; a data point
 //! is stored whole or named in the answer; what a client may retry changes nothing when it comes
 //! again.
 
+pub mod any_value;
 pub mod attributes;
 pub mod decompress;
 pub mod envelope;
 pub mod grpc;
 pub mod json;
+pub mod logs;
 pub mod metrics;
 pub mod partial;
+pub mod resource;
+pub mod signal;
+pub mod traces;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -9,7 +9,7 @@ use crate::api::{
     admin, federate, health, lifecycle, metadata, notifications, openapi, query, rules, search,
     sql, status, targets,
 };
-use crate::ingest::{pushgateway, remote_write};
+use crate::ingest::{loki, pushgateway, remote_write};
 use crate::otlp;
 use crate::remote_read;
 
@@ -445,7 +445,7 @@ pub static ROUTES: &[Route] = &[
         POST,
         Tag::Ingest,
         "OpenTelemetry metrics (OTLP), also on the port of `otlp_http_listen`.",
-        |m| on(m, otlp::metrics::export),
+        |m| on(m, otlp::signal::export_metrics),
     )
     .reads(OTLP)
     .answers(Answer::Body(OTLP)),
@@ -454,7 +454,70 @@ pub static ROUTES: &[Route] = &[
         POST,
         Tag::Ingest,
         "OpenTelemetry metrics (OTLP), at Prometheus' path.",
-        |m| on(m, otlp::metrics::export),
+        |m| on(m, otlp::signal::export_metrics),
+    )
+    .reads(OTLP)
+    .answers(Answer::Body(OTLP)),
+    Route::new(
+        "/v1/logs",
+        POST,
+        Tag::Ingest,
+        "OpenTelemetry logs (OTLP), also on the port of `otlp_http_listen`.",
+        |m| on(m, otlp::signal::export_logs),
+    )
+    .reads(OTLP)
+    .answers(Answer::Body(OTLP)),
+    Route::new(
+        "/otlp/v1/logs",
+        POST,
+        Tag::Ingest,
+        "OpenTelemetry logs (OTLP), at Loki's path.",
+        |m| on(m, otlp::signal::export_logs),
+    )
+    .reads(OTLP)
+    .answers(Answer::Body(OTLP)),
+    Route::new(
+        "/insert/opentelemetry/v1/logs",
+        POST,
+        Tag::Ingest,
+        "OpenTelemetry logs (OTLP), at VictoriaLogs' path.",
+        |m| on(m, otlp::signal::export_logs),
+    )
+    .reads(OTLP)
+    .answers(Answer::Body(OTLP)),
+    Route::new(
+        "/loki/api/v1/push",
+        POST,
+        Tag::Ingest,
+        "Loki's push: snappy and protobuf, or JSON.",
+        |m| on(m, loki::push),
+    )
+    .reads(OTLP)
+    .answers(Answer::Nothing),
+    Route::new(
+        "/api/prom/push",
+        POST,
+        Tag::Ingest,
+        "Loki's push under its older name.",
+        |m| on(m, loki::push),
+    )
+    .reads(OTLP)
+    .answers(Answer::Nothing),
+    Route::new(
+        "/v1/traces",
+        POST,
+        Tag::Ingest,
+        "OpenTelemetry traces (OTLP), also on the port of `otlp_http_listen`.",
+        |m| on(m, otlp::signal::export_traces),
+    )
+    .reads(OTLP)
+    .answers(Answer::Body(OTLP)),
+    Route::new(
+        "/insert/opentelemetry/v1/traces",
+        POST,
+        Tag::Ingest,
+        "OpenTelemetry traces (OTLP), at VictoriaTraces' path.",
+        |m| on(m, otlp::signal::export_traces),
     )
     .reads(OTLP)
     .answers(Answer::Body(OTLP)),

@@ -13,6 +13,7 @@ use chronolith_query::promql::CacheStats;
 use parking_lot::Mutex;
 
 use super::exposition::{Exposition, Family};
+use super::rows::RowCounters;
 use super::{now_ms, process};
 
 /// Upper bounds in seconds of the buckets of durations.
@@ -88,6 +89,8 @@ pub struct Metrics {
     pub otlp_points: AtomicU64,
     /// Data points of OTLP refused.
     pub otlp_points_rejected: AtomicU64,
+    /// Log records and spans.
+    pub rows: RowCounters,
     /// Queries running.
     pub queries_running: AtomicU64,
     /// Queries waiting for their turn.
@@ -240,6 +243,7 @@ impl Metrics {
         );
         points.row(&[("result", "stored")], load(&self.otlp_points));
         points.row(&[("result", "rejected")], load(&self.otlp_points_rejected));
+        self.rows.write(out);
         let commit = out.family(
             "chronolith_ingest_commit_duration_seconds",
             "Time from a decoded write to its durable acknowledgement.",

@@ -5,6 +5,7 @@ mod exposition;
 mod logging;
 mod metrics;
 mod process;
+pub mod rows;
 pub mod self_scrape;
 
 pub use clock::{now_ms, rfc3339};

@@ -1,5 +1,5 @@
 //! How answers are written: numbers, JSON, YAML and protobuf, straight into the output, without a tree
-//! between.
+//! between. And how times are read.
 
 pub mod exposition_format;
 pub mod json;
@@ -7,4 +7,5 @@ pub mod metric_family;
 pub mod number;
 pub mod prometheus;
 pub mod protobuf;
+pub mod time;
 pub mod yaml;

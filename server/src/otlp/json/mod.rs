@@ -331,6 +331,16 @@ impl Visitor<'_> for ScalarVisitor<'_, '_> {
                 let bytes = from_hex(text).ok_or_else(|| refuse(&self))?;
                 push_bytes(self.0.writer.out, number, &bytes);
             }
+            Kind::Id => match from_hex(text) {
+                Some(bytes) => push_bytes(self.0.writer.out, number, &bytes),
+                None => {
+                    let mut bytes = text.as_bytes().to_vec();
+                    if matches!(bytes.len(), 8 | 16) {
+                        bytes.push(b' ');
+                    }
+                    push_bytes(self.0.writer.out, number, &bytes);
+                }
+            },
             Kind::Base64 => {
                 let decoded = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text));
                 let bytes = decoded.map_err(|_| refuse(&self))?;

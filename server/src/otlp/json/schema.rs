@@ -35,6 +35,9 @@ pub enum Kind {
     Text,
     /// Bytes, in hexadecimal digits (ids).
     Hex,
+    /// Bytes, in hexadecimal digits; what cannot be is passed on as the text that it is, in a length
+    /// that no id has, so that the row is refused or repaired rather than the request.
+    Id,
     /// Bytes, in base64.
     Base64,
     /// `bool`
@@ -77,7 +80,7 @@ impl Kind {
     pub fn in_words(self) -> &'static str {
         match self {
             Self::Text => "text",
-            Self::Hex => "hexadecimal digits",
+            Self::Hex | Self::Id => "hexadecimal digits",
             Self::Base64 => "base64",
             Self::Bool => "true or false",
             Self::Double => "a number",
@@ -141,6 +144,7 @@ macro_rules! messages {
     };
     (@kind Text) => { Kind::Text };
     (@kind Hex) => { Kind::Hex };
+    (@kind Id) => { Kind::Id };
     (@kind Base64) => { Kind::Base64 };
     (@kind Bool) => { Kind::Bool };
     (@kind Double) => { Kind::Double };
@@ -156,6 +160,47 @@ const TEMPORALITY: EnumNames = &[
     ("AGGREGATION_TEMPORALITY_UNSPECIFIED", 0),
     ("AGGREGATION_TEMPORALITY_DELTA", 1),
     ("AGGREGATION_TEMPORALITY_CUMULATIVE", 2),
+];
+
+const SEVERITY: EnumNames = &[
+    ("SEVERITY_NUMBER_UNSPECIFIED", 0),
+    ("SEVERITY_NUMBER_TRACE", 1),
+    ("SEVERITY_NUMBER_TRACE2", 2),
+    ("SEVERITY_NUMBER_TRACE3", 3),
+    ("SEVERITY_NUMBER_TRACE4", 4),
+    ("SEVERITY_NUMBER_DEBUG", 5),
+    ("SEVERITY_NUMBER_DEBUG2", 6),
+    ("SEVERITY_NUMBER_DEBUG3", 7),
+    ("SEVERITY_NUMBER_DEBUG4", 8),
+    ("SEVERITY_NUMBER_INFO", 9),
+    ("SEVERITY_NUMBER_INFO2", 10),
+    ("SEVERITY_NUMBER_INFO3", 11),
+    ("SEVERITY_NUMBER_INFO4", 12),
+    ("SEVERITY_NUMBER_WARN", 13),
+    ("SEVERITY_NUMBER_WARN2", 14),
+    ("SEVERITY_NUMBER_WARN3", 15),
+    ("SEVERITY_NUMBER_WARN4", 16),
+    ("SEVERITY_NUMBER_ERROR", 17),
+    ("SEVERITY_NUMBER_ERROR2", 18),
+    ("SEVERITY_NUMBER_ERROR3", 19),
+    ("SEVERITY_NUMBER_ERROR4", 20),
+    ("SEVERITY_NUMBER_FATAL", 21),
+    ("SEVERITY_NUMBER_FATAL2", 22),
+    ("SEVERITY_NUMBER_FATAL3", 23),
+    ("SEVERITY_NUMBER_FATAL4", 24),
+];
+const SPAN_KIND: EnumNames = &[
+    ("SPAN_KIND_UNSPECIFIED", 0),
+    ("SPAN_KIND_INTERNAL", 1),
+    ("SPAN_KIND_SERVER", 2),
+    ("SPAN_KIND_CLIENT", 3),
+    ("SPAN_KIND_PRODUCER", 4),
+    ("SPAN_KIND_CONSUMER", 5),
+];
+const STATUS_CODE: EnumNames = &[
+    ("STATUS_CODE_UNSET", 0),
+    ("STATUS_CODE_OK", 1),
+    ("STATUS_CODE_ERROR", 2),
 ];
 
 messages! {
@@ -304,6 +349,110 @@ messages! {
         "traceId" = 5: Hex;
         "asInt" = 6: SignedFixed64;
         "filteredAttributes" = 7: [key_value];
+    }
+    /// A request with log records.
+    export_logs_request = "ExportLogsServiceRequest" {
+        "resourceLogs" = 1: [resource_logs];
+    }
+    /// The log records of a resource.
+    resource_logs = "ResourceLogs" {
+        "resource" = 1: resource;
+        "scopeLogs" = 2: [scope_logs];
+        "schemaUrl" = 3: Text;
+    }
+    /// The log records of a scope.
+    scope_logs = "ScopeLogs" {
+        "scope" = 1: scope;
+        "logRecords" = 2: [log_record];
+        "schemaUrl" = 3: Text;
+    }
+    /// A log record.
+    log_record = "LogRecord" {
+        "timeUnixNano" = 1: Fixed64;
+        "severityNumber" = 2: (SEVERITY);
+        "severityText" = 3: Text;
+        "body" = 5: any_value;
+        "attributes" = 6: [key_value];
+        "droppedAttributesCount" = 7: Unsigned;
+        "flags" = 8: Unsigned;
+        "traceId" = 9: Id;
+        "spanId" = 10: Id;
+        "observedTimeUnixNano" = 11: Fixed64;
+        "eventName" = 12: Text;
+    }
+    /// The answer to a request with log records.
+    export_logs_response = "ExportLogsServiceResponse" {
+        "partialSuccess" = 1: logs_partial_success;
+    }
+    /// What was not taken.
+    logs_partial_success = "ExportLogsPartialSuccess" {
+        "rejectedLogRecords" = 1: Signed;
+        "errorMessage" = 2: Text;
+    }
+    /// A request with spans.
+    export_trace_request = "ExportTraceServiceRequest" {
+        "resourceSpans" = 1: [resource_spans];
+    }
+    /// The spans of a resource.
+    resource_spans = "ResourceSpans" {
+        "resource" = 1: resource;
+        "scopeSpans" = 2: [scope_spans];
+        "schemaUrl" = 3: Text;
+    }
+    /// The spans of a scope.
+    scope_spans = "ScopeSpans" {
+        "scope" = 1: scope;
+        "spans" = 2: [span];
+        "schemaUrl" = 3: Text;
+    }
+    /// A span.
+    span = "Span" {
+        "traceId" = 1: Id;
+        "spanId" = 2: Id;
+        "traceState" = 3: Text;
+        "parentSpanId" = 4: Id;
+        "name" = 5: Text;
+        "kind" = 6: (SPAN_KIND);
+        "startTimeUnixNano" = 7: Fixed64;
+        "endTimeUnixNano" = 8: Fixed64;
+        "attributes" = 9: [key_value];
+        "droppedAttributesCount" = 10: Unsigned;
+        "events" = 11: [span_event];
+        "droppedEventsCount" = 12: Unsigned;
+        "links" = 13: [span_link];
+        "droppedLinksCount" = 14: Unsigned;
+        "status" = 15: span_status;
+        "flags" = 16: Unsigned;
+    }
+    /// An event of a span.
+    span_event = "Event" {
+        "timeUnixNano" = 1: Fixed64;
+        "name" = 2: Text;
+        "attributes" = 3: [key_value];
+        "droppedAttributesCount" = 4: Unsigned;
+    }
+    /// A link of a span.
+    span_link = "Link" {
+        "traceId" = 1: Id;
+        "spanId" = 2: Id;
+        "traceState" = 3: Text;
+        "attributes" = 4: [key_value];
+        "droppedAttributesCount" = 5: Unsigned;
+        "flags" = 6: Unsigned;
+    }
+    /// The outcome of a span.
+    span_status = "Status" {
+        "message" = 2: Text;
+        "code" = 3: (STATUS_CODE);
+    }
+    /// The answer to a request with spans.
+    export_trace_response = "ExportTraceServiceResponse" {
+        "partialSuccess" = 1: trace_partial_success;
+    }
+    /// What was not taken.
+    trace_partial_success = "ExportTracePartialSuccess" {
+        "rejectedSpans" = 1: Signed;
+        "errorMessage" = 2: Text;
     }
     /// The answer to a request with metrics.
     export_metrics_response = "ExportMetricsServiceResponse" {

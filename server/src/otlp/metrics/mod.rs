@@ -1,5 +1,4 @@
-//! `POST /v1/metrics`, and `POST /api/v1/otlp/v1/metrics` as Prometheus has it; what gRPC brings goes
-//! the same way.
+//! Metrics: from a decoded request to one commit of series.
 
 pub mod delta;
 mod exemplar;
@@ -12,77 +11,17 @@ pub mod translate;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use axum::body::Body;
-use axum::extract::State;
-use axum::response::Response;
 use chronolith_engine::{EngineError, RequestContext};
-use http::{HeaderMap, StatusCode};
 use tokio::sync::oneshot;
 
 use self::translate::{Prepared, Refusal, prepare};
-use super::envelope::{Decoded, Encoding, decode};
-use super::json::schema;
+use super::envelope::Decoded;
 use super::partial::Rejections;
 use crate::error::{ApiError, ErrorType};
 use crate::ingest::append::{Counts, TimeLimits};
 use crate::request::Caller;
 use crate::state::AppState;
 use crate::telemetry::now_ms;
-use crate::wire::protobuf::{push_bytes, push_number};
-
-/// Takes metrics.
-pub async fn export(
-    State(state): State<AppState>,
-    caller: Result<Caller, ApiError>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
-    let encoding = match Encoding::of(&headers) {
-        Ok(encoding) => encoding,
-        // Nobody knows what the client reads; JSON can be read by eye.
-        Err(error) => return Encoding::Json.error(&error),
-    };
-    let taken = async {
-        let caller = caller?;
-        let settings = state.settings();
-        let decoded = decode(
-            &state,
-            &headers,
-            body,
-            encoding,
-            schema::export_metrics_request(),
-            settings.write_body_max.as_usize(),
-            settings.body_timeout,
-        );
-        store(&state, caller, decoded.await?).await
-    };
-    match taken.await {
-        Ok(rejections) => {
-            let table = schema::export_metrics_response();
-            encoding.answer(StatusCode::OK, response_message(&rejections), table)
-        }
-        Err(error) => {
-            if error.kind == ErrorType::Internal {
-                tracing::error!(%error, "cannot store OTLP metrics");
-            }
-            encoding.error(&error)
-        }
-    }
-}
-
-/// An `ExportMetricsServiceResponse`: empty if everything was taken.
-pub(super) fn response_message(rejections: &Rejections) -> Vec<u8> {
-    let mut response = Vec::new();
-    if !rejections.is_empty() {
-        let mut partial = Vec::new();
-        if rejections.count() > 0 {
-            push_number(&mut partial, 1, rejections.count());
-        }
-        push_bytes(&mut partial, 2, rejections.message().as_bytes());
-        push_bytes(&mut response, 1, &partial);
-    }
-    response
-}
 
 /// Stores a request; answers what was left out.
 pub(super) async fn store(
