@@ -42,6 +42,8 @@ pub enum Tag {
     StringZstd = 0x63,
     /// A sorted list of strings, front-coded.
     StringSorted = 0x64,
+    /// Strings: templates and columns of what varies in them.
+    StringTemplates = 0x65,
     /// Bytes as they are.
     BytesPlain = 0x70,
     /// Bytes under zstd.
@@ -53,7 +55,7 @@ pub enum Tag {
 }
 
 impl Tag {
-    const ALL: [Tag; 20] = [
+    const ALL: [Tag; 21] = [
         Tag::FloatConstant,
         Tag::FloatRaw,
         Tag::FloatScaled,
@@ -70,6 +72,7 @@ impl Tag {
         Tag::StringPlain,
         Tag::StringZstd,
         Tag::StringSorted,
+        Tag::StringTemplates,
         Tag::BytesPlain,
         Tag::BytesZstd,
         Tag::Zstd,

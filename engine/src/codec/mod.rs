@@ -26,6 +26,7 @@ mod intstream;
 mod pco_wrapper;
 pub mod reader;
 pub mod strings;
+pub mod templates;
 pub mod timestamps;
 pub mod varint;
 mod zstd_context;

@@ -6,6 +6,7 @@
 use super::block::Tag;
 use super::choose::EncodeEffort;
 use super::reader::ByteReader;
+use super::templates::TemplateBlock;
 use super::varint;
 use super::{CodecError, intstream, zstd_context};
 use hashbrown::HashMap;
@@ -86,6 +87,45 @@ impl Strings {
     /// Bytes of all strings together.
     pub fn byte_len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// None, with room for `count` of `size` bytes together.
+    pub(super) fn with_capacity(count: usize, size: usize) -> Self {
+        let mut offsets = Vec::with_capacity(count + 1);
+        offsets.push(0);
+        Strings {
+            offsets,
+            bytes: Vec::with_capacity(size),
+        }
+    }
+
+    /// All strings, one behind the other.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Index of the (non-empty) string that has byte `at` of [`Self::bytes`].
+    pub(super) fn index_at(&self, at: usize) -> usize {
+        let behind = self
+            .offsets
+            .partition_point(|&offset| offset as usize <= at);
+        behind.saturating_sub(1)
+    }
+
+    /// Where string `index` ends in [`Self::bytes`].
+    pub(super) fn end_of(&self, index: usize) -> usize {
+        let end = self.offsets.get(index + 1).copied();
+        end.map_or(self.bytes.len(), |end| end as usize)
+    }
+
+    /// Where the next string is being written, and the strings before it.
+    pub(super) fn open_end(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Ends the string that was written to [`Self::open_end`].
+    pub(super) fn end_string(&mut self) {
+        self.offsets.push(self.bytes.len() as i32);
     }
 
     /// Appends a string. All of them together must stay below 2 GiB.
@@ -207,6 +247,18 @@ fn encode_plain<S: AsRef<[u8]>>(values: &[S], effort: EncodeEffort, out: &mut Ve
 /// # Errors
 /// [`CodecError`] if the block is damaged, of another kind or too large.
 pub fn decode(block: &[u8], count: usize, bytes_max: usize) -> Result<Strings, CodecError> {
+    match Tag::of(block, CODEC)? {
+        Tag::StringTemplates => TemplateBlock::open(block, count, bytes_max)?.decode_all(),
+        _ => decode_untemplated(block, count, bytes_max),
+    }
+}
+
+/// As [`decode`], of blocks that may lie inside one of templates: those do not nest.
+pub(super) fn decode_untemplated(
+    block: &[u8],
+    count: usize,
+    bytes_max: usize,
+) -> Result<Strings, CodecError> {
     let bytes_max = bytes_max.min(i32::MAX as usize);
     let mut reader = ByteReader::new(CODEC, block, 1);
     match Tag::of(block, CODEC)? {
