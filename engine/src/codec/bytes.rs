@@ -10,10 +10,12 @@ const CODEC: &str = "bytes";
 /// Appends one block with `raw`, compressed at zstd `level` unless that makes it no smaller.
 pub fn encode(raw: &[u8], level: i32, out: &mut Vec<u8>) {
     let start = out.len();
-    out.push(Tag::BytesZstd as u8);
-    varint::write_u64(out, raw.len() as u64);
-    zstd_context::compress(raw, level, out);
-    if out.len() - start > raw.len() {
+    if raw.len() >= zstd_context::SIZE_MIN {
+        out.push(Tag::BytesZstd as u8);
+        varint::write_u64(out, raw.len() as u64);
+        zstd_context::compress(raw, level, out);
+    }
+    if out.len() == start || out.len() - start > raw.len() {
         out.truncate(start);
         out.push(Tag::BytesPlain as u8);
         out.extend_from_slice(raw);

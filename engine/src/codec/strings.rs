@@ -233,8 +233,10 @@ fn encode_plain<S: AsRef<[u8]>>(values: &[S], effort: EncodeEffort, out: &mut Ve
         raw.extend_from_slice(value.as_ref());
     }
     let body = out.len();
-    zstd_context::compress(&raw, zstd_level(effort), out);
-    if out.len() - body < raw.len() {
+    if raw.len() >= zstd_context::SIZE_MIN {
+        zstd_context::compress(&raw, zstd_level(effort), out);
+    }
+    if raw.len() >= zstd_context::SIZE_MIN && out.len() - body < raw.len() {
         out[start] = Tag::StringZstd as u8;
     } else {
         out.truncate(body);

@@ -12,6 +12,9 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// costs the decoder more than the few noisy bytes that it saves.
 const ENTROPY_MATCH_MIN: u32 = 7;
 
+/// Below this many bytes zstd is not tried: it saves next to nothing, and takes microseconds to set up.
+pub(super) const SIZE_MIN: usize = 40;
+
 struct Contexts {
     compressor: Compressor<'static>,
     level: i32,

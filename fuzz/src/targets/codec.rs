@@ -2,7 +2,8 @@
 //! what decodes encodes back to the same values.
 
 use chronolith_engine::codec::{
-    CodecError, EncodeEffort, bytes, chunk_stream, floats, integers, strings, timestamps, varint,
+    CodecError, EncodeEffort, bytes, chunk_stream, floats, integers, strings, templates,
+    timestamps, varint,
 };
 
 use crate::Target;
@@ -184,6 +185,7 @@ fn numbers<T: Clone>(
 }
 
 fn string_block(block: &[u8], count: usize) {
+    text_block(block, count);
     let Ok(values) = strings::decode(block, count, STRING_BYTES_MAX) else {
         return;
     };
@@ -202,6 +204,29 @@ fn string_block(block: &[u8], count: usize) {
         strings::encode(&owned, effort, &mut again);
         let decoded = strings::decode(&again, count, STRING_BYTES_MAX);
         assert_eq!(decoded.as_ref(), Ok(&values), "{effort:?}");
+        let mut again = Vec::new();
+        templates::TemplateEncoder::default().encode_values(&owned, effort, &mut again);
+        let decoded = strings::decode(&again, count, STRING_BYTES_MAX);
+        assert_eq!(decoded.as_ref(), Ok(&values), "{effort:?}, templates");
+    }
+}
+
+/// Searches and partial reads of a block that may be damaged in what decoding does not look at.
+fn text_block(block: &[u8], count: usize) {
+    let Ok(text) = templates::TextBlock::open(block, count, STRING_BYTES_MAX) else {
+        return;
+    };
+    let rows: Vec<u32> = (0..count as u32).step_by(3).collect();
+    let _ = text.decode_rows(&rows);
+    for pattern in ["7", "line [0-9]+ of"] {
+        let Ok(search) = templates::TextSearch::regex(pattern) else {
+            panic!("a pattern of ours compiles");
+        };
+        let found = text.search(&search, &templates::RowSet::all(count));
+        let counted = text.count_matches(&search);
+        if let (Ok(found), Ok(counted)) = (found, counted) {
+            assert_eq!(found.len(), counted);
+        }
     }
 }
 
@@ -285,6 +310,21 @@ fn block_seeds() -> Vec<Vec<u8>> {
             strings::encode(&list, effort, &mut block);
             add(Column::Strings, list.len(), block);
         }
+    }
+    let lines: Vec<String> = (0..300)
+        .map(|index: u32| {
+            let id = index.wrapping_mul(2_654_435_761);
+            format!(
+                "line {index} of job={id:08x} took {}.{:02} ms",
+                id % 77,
+                id % 100
+            )
+        })
+        .collect();
+    for effort in EFFORTS {
+        let mut block = Vec::new();
+        templates::TemplateEncoder::default().encode_values(&lines, effort, &mut block);
+        add(Column::Strings, lines.len(), block);
     }
     let mut sorted = words(60, 59);
     sorted.sort();

@@ -357,6 +357,23 @@ impl SlotValues {
         }
     }
 
+    /// The values as decimal digits, if all of them are that, of up to 19 digits.
+    pub(super) fn digits(&self) -> Option<Digits<'_>> {
+        if self.kind != SlotKind::Decimal {
+            return None;
+        }
+        Some(match &self.repr {
+            Repr::Natural(values) => Digits::Natural(values),
+            Repr::Fixed { values, width } => Digits::Fixed(values, *width as u32),
+            Repr::Zeros { values, zeros } => Digits::Zeros(values, zeros),
+            Repr::Dictionary { keys, texts } => {
+                let numbers: Option<Vec<_>> = texts.iter().map(parse_digits).collect();
+                Digits::Keyed(keys, numbers?)
+            }
+            Repr::Nibbles { .. } | Repr::RaggedNibbles { .. } | Repr::Strings(_) => return None,
+        })
+    }
+
     /// Index of each row and distinct values, if that is how they are stored.
     pub fn dictionary(&self) -> Option<(&[u32], &Strings)> {
         match &self.repr {
@@ -364,6 +381,61 @@ impl SlotValues {
             _ => None,
         }
     }
+}
+
+/// A column of digits: numbers, and how many digits each is written with.
+pub(super) enum Digits<'a> {
+    Natural(&'a [i64]),
+    Fixed(&'a [i64], u32),
+    Zeros(&'a [i64], &'a [i64]),
+    Keyed(&'a [u32], Vec<(u64, u32)>),
+    Constant(u64, u32),
+}
+
+impl Digits<'_> {
+    /// The same in all rows.
+    pub(super) fn constant(text: &[u8]) -> Option<Self> {
+        parse_digits(text).map(|(value, length)| Digits::Constant(value, length))
+    }
+
+    /// Number and digits of a row; 0 and 0 if there is none.
+    #[inline]
+    pub(super) fn get(&self, row: usize) -> (u64, u32) {
+        let natural = |value: u64| natural_length(SlotKind::Decimal, value) as u32;
+        match self {
+            Digits::Natural(values) => values
+                .get(row)
+                .map(|&value| (value as u64, natural(value as u64))),
+            Digits::Fixed(values, width) => values
+                .get(row)
+                .map(|&value| (value as u64, natural(value as u64).max(*width))),
+            Digits::Zeros(values, zeros) => values
+                .get(row)
+                .zip(zeros.get(row))
+                .map(|(&value, &zeros)| (value as u64, natural(value as u64) + zeros as u32)),
+            Digits::Keyed(keys, numbers) => keys
+                .get(row)
+                .and_then(|&key| numbers.get(key as usize))
+                .copied(),
+            Digits::Constant(value, length) => Some((*value, *length)),
+        }
+        .unwrap_or_default()
+    }
+}
+
+/// The number of some digits, and how many they are.
+fn parse_digits(text: &[u8]) -> Option<(u64, u32)> {
+    if text.is_empty() || text.len() > DECIMAL_DIGITS_MAX {
+        return None;
+    }
+    let mut value = 0;
+    for byte in text {
+        if !byte.is_ascii_digit() {
+            return None;
+        }
+        value = value * 10 + u64::from(byte - b'0');
+    }
+    Some((value, text.len() as u32))
 }
 
 fn packed_digits(

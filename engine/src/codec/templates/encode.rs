@@ -18,7 +18,9 @@ const NO_FORM: u32 = u32::MAX;
 /// Values looked at to see whether a column is a dictionary or constant.
 const SAMPLES: usize = 128;
 /// When templates save less than this, as a divisor of the plain size, zstd alone is tried too.
-const DOUBTFUL_RATIO: usize = 4;
+const DOUBTFUL_RATIO: usize = 5;
+/// So it is when this part of a block, as a divisor, is static text and what is left over.
+const DOUBTFUL_TEXT: usize = 3;
 /// Columns of fewer bytes are left to zstd or a dictionary: templates do not pay.
 const BYTES_MIN: usize = 512;
 
@@ -53,8 +55,9 @@ impl TemplateEncoder {
             return;
         }
         let start = out.len();
-        self.encode_templates(column, effort, out);
-        if out.len() - start > column.bytes().len() / DOUBTFUL_RATIO {
+        let text = self.encode_templates(column, effort, out);
+        let size = out.len() - start;
+        if size > column.bytes().len() / DOUBTFUL_RATIO || text > size / DOUBTFUL_TEXT {
             let mut plain = Vec::new();
             strings::encode(&column.iter().collect::<Vec<_>>(), effort, &mut plain);
             if plain.len() < out.len() - start {
@@ -84,13 +87,14 @@ impl TemplateEncoder {
         self.gathered_ends = ends;
     }
 
-    /// Appends a block of templates, whether that pays or not.
+    /// Appends a block of templates, whether that pays or not. Returns how much of it is static text and
+    /// lines that are left over.
     pub(super) fn encode_templates(
         &mut self,
         column: TextColumn<'_>,
         effort: EncodeEffort,
         out: &mut Vec<u8>,
-    ) {
+    ) -> usize {
         self.forms.make_room();
         self.take_apart(column);
         let used = self.count_forms();
@@ -121,13 +125,13 @@ impl TemplateEncoder {
             self.put_group(column, group, rows, members, effort, &mut block, &mut data);
         }
         block.numbers.append(&mut block.texts);
-        put_sized(out, |out| {
+        let definitions = put_sized(out, |out| {
             bytes::encode(&block.numbers, zstd_level(effort).max(3), out);
         });
         put_sized(out, |out| {
             indices::encode(&group_of_row, plan.groups.len() + 1, effort, out);
         });
-        put_sized(out, |out| {
+        let left_over = put_sized(out, |out| {
             let left: Vec<&[u8]> = rows[0]
                 .iter()
                 .map(|&row| column.get(row as usize))
@@ -135,6 +139,7 @@ impl TemplateEncoder {
             strings::encode(&left, effort, out);
         });
         out.extend_from_slice(&data);
+        definitions + left_over
     }
 
     /// Finds forms, numbers and lengths of all lines.
@@ -393,12 +398,13 @@ fn is_number(kind: SlotKind, length: usize) -> bool {
     }
 }
 
-/// Appends what `put` writes, after its varint size.
-fn put_sized(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) {
+/// Appends what `put` writes, after its varint size, which is returned.
+fn put_sized(out: &mut Vec<u8>, put: impl FnOnce(&mut Vec<u8>)) -> usize {
     let mut inner = Vec::new();
     put(&mut inner);
     varint::write_u64(out, inner.len() as u64);
     out.extend_from_slice(&inner);
+    inner.len()
 }
 
 /// Whether a sample has so few different values that a dictionary is the right thing.

@@ -12,10 +12,13 @@ const INTEGERS: u8 = 0;
 const ONE_PLANE: u8 = 1;
 const TWO_PLANES: u8 = 2;
 
+/// Fewer are only bit-packed: the tables of an entropy coder are larger.
+const BYTES_COUNT_MIN: usize = 64;
+
 /// Appends `indices`, all below `bound`.
 pub(super) fn encode(indices: &[u32], bound: usize, effort: EncodeEffort, out: &mut Vec<u8>) {
     let start = out.len();
-    if bound <= 1 << 16 {
+    if bound <= 1 << 16 && indices.len() >= BYTES_COUNT_MIN {
         let low: Vec<u8> = indices.iter().map(|&index| index as u8).collect();
         let level = zstd_level(effort);
         if bound <= 1 << 8 {

@@ -23,6 +23,7 @@ mod indices;
 mod plan;
 mod reader;
 mod search;
+mod skeleton;
 mod text_block;
 mod tokenize;
 
@@ -30,6 +31,7 @@ pub use columns::SlotValues;
 pub use encode::TemplateEncoder;
 pub use reader::{TemplateBlock, TemplateRef};
 pub use search::{RowSet, TextSearch};
+pub use skeleton::{Skeleton, ValuePart};
 pub use text_block::TextBlock;
 pub use tokenize::SlotKind;
 

@@ -1,15 +1,16 @@
 //! Searching a block without putting its lines together.
 //!
-//! The pattern (a literal is one too) is an automaton. It runs over the static text of a template once.
-//! At a slot, one question decides: does the automaton come out in the same state whatever the slot
-//! holds, as long as it holds what its kind allows? A search for words does so at nearly every slot of
-//! digits, and then the template is decided for all of its rows, with nothing decoded. Where it does
-//! not, that slot is decoded, and the automaton runs on from the state before it, row by row, with the
-//! static text in between remembered by state.
+//! The pattern (a literal is one too) is an automaton. It runs over the static text of a template once;
+//! at a slot it goes on in all states that a value of the slot's kind can lead to. Often these are few,
+//! and the text behind the slot leads all of them to one: a search for words is decided so for all rows
+//! of nearly every template, with nothing decoded. Where states stay apart to the end, the first slot at
+//! which they parted is decoded, and each row goes on from there with its own state; what lies ahead of
+//! a state is remembered, so that a row costs its slot's bytes and a look-up.
 //!
 //! This is exact: what spans text and slots is found, since the state goes through both.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use hashbrown::HashMap;
 use memchr::memmem;
@@ -19,6 +20,7 @@ use regex_automata::nfa::thompson;
 use regex_automata::util::primitives::StateID;
 use regex_automata::util::start;
 use regex_syntax::hir::Hir;
+use smallvec::{SmallVec, smallvec};
 
 use super::super::CodecError;
 use super::super::strings::Strings;
@@ -31,6 +33,10 @@ use crate::limits;
 /// Bytes of an automaton's table, and of memory to make it; larger patterns run on decoded lines.
 const DFA_BYTES_MAX: usize = 1 << 20;
 const DETERMINIZE_BYTES_MAX: usize = 8 << 20;
+/// States that are followed at once; with more, rows are looked at.
+const REACH_MAX: usize = 16;
+/// States behind a slot for which what is ahead is remembered.
+const AHEAD_MAX: usize = 16;
 
 /// A compiled question: which lines contain this?
 #[derive(Debug)]
@@ -255,7 +261,7 @@ enum Step {
     At(StateID),
 }
 
-/// What can be said of all rows of a template.
+/// What can be said of rows without looking into the slots that lie ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     All,
@@ -267,14 +273,30 @@ enum Verdict {
     },
 }
 
+/// Where a slot of some kind can lead the automaton.
+#[derive(Debug, Default)]
+struct Reach {
+    states: Vec<StateID>,
+    may_match: bool,
+    may_die: bool,
+    /// There are more states than are listed.
+    is_cut: bool,
+}
+
 /// The automaton on templates, with what it has found out.
 struct Runner<'s> {
     dfa: &'s dense::DFA<Vec<u32>>,
-    /// Where a state comes out behind a slot of a kind, if that does not depend on what it holds.
-    behind: RefCell<HashMap<(StateID, SlotKind), Option<Step>>>,
+    reach: RefCell<HashMap<(StateID, SlotKind), Rc<Reach>>>,
 }
 
-impl Runner<'_> {
+impl<'s> Runner<'s> {
+    fn new(dfa: &'s dense::DFA<Vec<u32>>) -> Self {
+        Runner {
+            dfa,
+            reach: RefCell::default(),
+        }
+    }
+
     #[inline]
     fn step(&self, state: StateID) -> Step {
         if self.dfa.is_special_state(state) {
@@ -293,11 +315,9 @@ impl Runner<'_> {
     fn run(&self, mut state: StateID, bytes: &[u8]) -> Step {
         for &byte in bytes {
             state = self.dfa.next_state(state, byte);
-            if self.dfa.is_special_state(state) {
-                match self.step(state) {
-                    Step::At(_) => {}
-                    decided => return decided,
-                }
+            match self.step(state) {
+                Step::At(_) => {}
+                decided => return decided,
             }
         }
         Step::At(state)
@@ -308,56 +328,100 @@ impl Runner<'_> {
         self.dfa.is_match_state(self.dfa.next_eoi_state(state))
     }
 
-    fn behind(&self, state: StateID, kind: SlotKind) -> Option<Step> {
-        *self
-            .behind
-            .borrow_mut()
+    /// Where one or more bytes of a kind lead.
+    fn reach(&self, state: StateID, kind: SlotKind) -> Rc<Reach> {
+        let mut known = self.reach.borrow_mut();
+        let reach = known
             .entry((state, kind))
-            .or_insert_with(|| self.find_behind(state, kind))
+            .or_insert_with(|| Rc::new(self.find_reach(state, kind)));
+        Rc::clone(reach)
     }
 
-    /// All bytes that the kind allows must lead to one state, and from there to itself.
-    fn find_behind(&self, state: StateID, kind: SlotKind) -> Option<Step> {
-        let mut bytes = (0..=u8::MAX).filter(|&byte| kind.may_hold(byte));
-        let first = self.dfa.next_state(state, bytes.next()?);
-        let decided = self.step(first);
-        let same = |next: StateID| match decided {
-            Step::At(_) => next == first && self.step(next) == decided,
-            _ => self.step(next) == decided,
-        };
-        if !bytes.all(|byte| same(self.dfa.next_state(state, byte))) {
-            return None;
-        }
-        let mut bytes = (0..=u8::MAX).filter(|&byte| kind.may_hold(byte));
-        match decided {
-            Step::At(_) if !bytes.all(|byte| self.dfa.next_state(first, byte) == first) => None,
-            decided => Some(decided),
-        }
-    }
-
-    /// What the static text says of a template's rows.
-    fn verdict(&self, start: StateID, block: &TemplateBlock<'_>, template: TemplateRef) -> Verdict {
-        let kinds = block.slot_kinds(template.group);
-        let mut state = start;
-        for (at, piece) in block.pieces(template).enumerate() {
-            match self.run(state, piece) {
-                Step::Match => return Verdict::All,
-                Step::Never => return Verdict::None,
-                Step::At(next) => state = next,
-            }
-            if let Some(&kind) = kinds.get(at) {
-                match self.behind(state, kind) {
-                    Some(Step::Match) => return Verdict::All,
-                    Some(Step::Never) => return Verdict::None,
-                    Some(Step::At(next)) => state = next,
-                    None => return Verdict::Look { slot: at, state },
+    fn find_reach(&self, state: StateID, kind: SlotKind) -> Reach {
+        let mut reach = Reach::default();
+        let (mut from, mut next) = (state, 0);
+        loop {
+            for byte in (0..=u8::MAX).filter(|&byte| kind.may_hold(byte)) {
+                match self.step(self.dfa.next_state(from, byte)) {
+                    Step::Match => reach.may_match = true,
+                    Step::Never => reach.may_die = true,
+                    Step::At(state) if reach.states.contains(&state) => {}
+                    Step::At(_) if reach.states.len() >= REACH_MAX => reach.is_cut = true,
+                    Step::At(state) => reach.states.push(state),
                 }
             }
+            match reach.states.get(next) {
+                Some(&state) if !reach.is_cut => (from, next) = (state, next + 1),
+                _ => return reach,
+            }
         }
-        if self.ends_in_match(state) {
-            Verdict::All
-        } else {
-            Verdict::None
+    }
+
+    /// What is known of rows when the automaton stands before piece `first` in this state: it goes on in
+    /// all states that the slots can lead to.
+    fn look_ahead(
+        &self,
+        pieces: &[&[u8]],
+        kinds: &[SlotKind],
+        first: usize,
+        state: StateID,
+    ) -> Verdict {
+        let mut states: SmallVec<[StateID; 8]> = smallvec![state];
+        let (mut some_match, mut some_do_not) = (false, false);
+        // The first slot at which rows may part.
+        let mut parting = None;
+        for (at, piece) in pieces.iter().enumerate().skip(first) {
+            let mut behind: SmallVec<[StateID; 8]> = SmallVec::new();
+            for &state in &states {
+                match self.run(state, piece) {
+                    Step::Match => some_match = true,
+                    Step::Never => some_do_not = true,
+                    Step::At(state) if behind.contains(&state) => {}
+                    Step::At(state) => behind.push(state),
+                }
+            }
+            let Some(&kind) = kinds.get(at) else {
+                states = behind;
+                break;
+            };
+            states.clear();
+            for &state in &behind {
+                let reach = self.reach(state, kind);
+                let is_one =
+                    reach.states.len() + usize::from(reach.may_match) + usize::from(reach.may_die)
+                        == 1;
+                if parting.is_none() && (!is_one || reach.is_cut) {
+                    parting = Some(Verdict::Look { slot: at, state });
+                }
+                if reach.is_cut {
+                    return parting.unwrap_or(Verdict::None);
+                }
+                some_match |= reach.may_match;
+                some_do_not |= reach.may_die;
+                for &state in &reach.states {
+                    if !states.contains(&state) {
+                        states.push(state);
+                    }
+                }
+            }
+            if (some_match && some_do_not) || states.len() > REACH_MAX {
+                return parting.unwrap_or(Verdict::None);
+            }
+            if states.is_empty() {
+                break;
+            }
+        }
+        for &state in &states {
+            if self.ends_in_match(state) {
+                some_match = true;
+            } else {
+                some_do_not = true;
+            }
+        }
+        match (some_match, some_do_not, parting) {
+            (true, true, Some(look)) => look,
+            (true, ..) => Verdict::All,
+            (false, ..) => Verdict::None,
         }
     }
 }
@@ -367,10 +431,10 @@ struct Look<'b> {
     slot: usize,
     state: StateID,
     pieces: Vec<&'b [u8]>,
-    /// Behind each slot: the last state that came in, and what came out behind the text that follows.
-    text_memo: Vec<Option<(StateID, Step)>>,
-    /// The same for whole slots, by entry of a dictionary.
-    words_memo: Vec<(StateID, Vec<Option<Step>>)>,
+    /// Behind each slot: states that came out of it, and what is ahead then.
+    ahead: Vec<SmallVec<[(StateID, Verdict); 4]>>,
+    /// For slots with a dictionary: the last state that came in, and what each entry makes of it.
+    words: Vec<(StateID, Vec<Option<Step>>)>,
 }
 
 impl<'b> Look<'b> {
@@ -378,8 +442,8 @@ impl<'b> Look<'b> {
         Look {
             slot,
             state,
-            text_memo: vec![None; pieces.len()],
-            words_memo: vec![(StateID::ZERO, Vec::new()); pieces.len()],
+            ahead: vec![SmallVec::new(); pieces.len()],
+            words: vec![(StateID::ZERO, Vec::new()); pieces.len()],
             pieces,
         }
     }
@@ -393,29 +457,37 @@ impl<'b> Look<'b> {
         scratch: &mut Vec<u8>,
         mut column: impl FnMut(usize) -> Result<&'c SlotValues, CodecError>,
     ) -> Result<bool, CodecError> {
-        let mut state = self.state;
-        for (slot, &kind) in kinds.iter().enumerate().skip(self.slot) {
-            let behind_slot = match runner.behind(state, kind) {
-                Some(step) if slot > self.slot => step,
-                _ => self.run_slot(runner, slot, state, column(slot)?, rank, scratch),
+        let (mut slot, mut state) = (self.slot, self.state);
+        loop {
+            let behind = self.run_slot(runner, slot, state, column(slot)?, rank, scratch);
+            let Step::At(behind) = behind else {
+                return Ok(behind == Step::Match);
             };
-            let Step::At(at) = behind_slot else {
-                return Ok(behind_slot == Step::Match);
-            };
-            let behind_text = match self.text_memo[slot] {
-                Some((known, step)) if known == at => step,
-                _ => {
-                    let step = runner.run(at, self.pieces[slot + 1]);
-                    self.text_memo[slot] = Some((at, step));
-                    step
-                }
-            };
-            match behind_text {
-                Step::At(next) => state = next,
-                decided => return Ok(decided == Step::Match),
+            match self.ahead_of(runner, kinds, slot, behind) {
+                Verdict::All => return Ok(true),
+                Verdict::None => return Ok(false),
+                Verdict::Look { slot: s, state: at } => (slot, state) = (s, at),
             }
         }
-        Ok(runner.ends_in_match(state))
+    }
+
+    #[inline]
+    fn ahead_of(
+        &mut self,
+        runner: &Runner<'_>,
+        kinds: &[SlotKind],
+        slot: usize,
+        state: StateID,
+    ) -> Verdict {
+        let known = &mut self.ahead[slot];
+        if let Some(&(_, verdict)) = known.iter().find(|(of, _)| *of == state) {
+            return verdict;
+        }
+        let verdict = runner.look_ahead(&self.pieces, kinds, slot + 1, state);
+        if known.len() < AHEAD_MAX {
+            known.push((state, verdict));
+        }
+        verdict
     }
 
     #[inline]
@@ -432,7 +504,7 @@ impl<'b> Look<'b> {
             && let Some(&key) = keys.get(rank)
             && let Some(text) = texts.get(key as usize)
         {
-            let (known, steps) = &mut self.words_memo[slot];
+            let (known, steps) = &mut self.words[slot];
             if *known != state || steps.len() != texts.len() {
                 *known = state;
                 steps.clear();
@@ -459,10 +531,7 @@ impl TemplateBlock<'_> {
             search.for_each_match(&lines, |index| found.insert(rows[index]));
             return Ok(found);
         };
-        let runner = Runner {
-            dfa,
-            behind: RefCell::default(),
-        };
+        let runner = Runner::new(dfa);
         for group in 0..self.group_count() as u32 {
             let verdicts = self.verdicts(&runner, search.start, group);
             if verdicts.iter().all(|&verdict| verdict == Verdict::None) {
@@ -493,10 +562,7 @@ impl TemplateBlock<'_> {
         let Some(dfa) = &search.dfa else {
             return Ok(self.search(search, &RowSet::all(self.len()))?.len());
         };
-        let runner = Runner {
-            dfa,
-            behind: RefCell::default(),
-        };
+        let runner = Runner::new(dfa);
         let mut count = 0;
         for group in 0..self.group_count() as u32 {
             let mut verdicts = self.verdicts(&runner, search.start, group);
@@ -518,8 +584,14 @@ impl TemplateBlock<'_> {
     }
 
     fn verdicts(&self, runner: &Runner<'_>, start: StateID, group: u32) -> Vec<Verdict> {
+        let kinds = self.slot_kinds(group);
+        let mut pieces: Vec<&[u8]> = Vec::new();
         (0..self.member_count(group) as u32)
-            .map(|member| runner.verdict(start, self, TemplateRef { group, member }))
+            .map(|member| {
+                pieces.clear();
+                pieces.extend(self.pieces(TemplateRef { group, member }));
+                runner.look_ahead(&pieces, kinds, 0, start)
+            })
             .collect()
     }
 
