@@ -79,8 +79,12 @@ pub enum TestCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Run LogQL scripts (not built yet)
-    Logql(Unbuilt),
+    /// Run logqltest scripts and lists of LogQL queries on fresh lines in memory
+    Logql {
+        /// Scripts, and YAML files with queries.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Check lists of TraceQL queries: those of each group must be valid, fail to parse, …
     Traceql {
         /// YAML files with the groups valid, parse_fails, validate_fails and unsupported.

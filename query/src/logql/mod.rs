@@ -5,6 +5,7 @@
 pub mod ast;
 pub mod display;
 pub mod error;
+pub mod eval;
 mod ip;
 mod lexer;
 pub mod parser;
@@ -13,4 +14,5 @@ pub mod pipeline;
 pub mod pretty;
 mod regexes;
 mod template;
+pub mod testscript;
 pub mod units;

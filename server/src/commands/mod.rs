@@ -35,7 +35,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Export(_) => Ok(not_built("export")),
         Command::Import(_) => Ok(not_built("import")),
         Command::Test(TestCommand::Promql { files }) => test_promql(&files),
-        Command::Test(TestCommand::Logql(_)) => Ok(not_built("test logql")),
+        Command::Test(TestCommand::Logql { files }) => test_logql(&files),
         Command::Test(TestCommand::Traceql { files }) => test_traceql::run(&files),
         Command::Test(TestCommand::Rules(_)) => Ok(not_built("test rules")),
         Command::Check(CheckCommand::Rules(_)) => Ok(not_built("check rules")),
@@ -52,6 +52,13 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
 fn test_promql(files: &[PathBuf]) -> anyhow::Result<u8> {
     let totals = testscript::run_files(files, &mut std::io::stdout().lock())?;
     Ok(u8::from(totals.failed() > 0))
+}
+
+/// The same for scripts and lists of LogQL.
+fn test_logql(files: &[PathBuf]) -> anyhow::Result<u8> {
+    let totals =
+        chronolith_query::logql::testscript::run_files(files, &mut std::io::stdout().lock())?;
+    Ok(u8::from(totals.failed > 0))
 }
 
 fn not_built(command: &str) -> u8 {

@@ -128,6 +128,14 @@ pub(super) fn append_sanitized(out: &mut Vec<u8>, key: &[u8]) {
     }
 }
 
+/// A key with all that may not stand in a label's name replaced by `_`.
+pub fn sanitized_name(key: &str) -> String {
+    let mut name = Vec::with_capacity(key.len());
+    append_sanitized(&mut name, key.as_bytes());
+    // What is sanitized is ASCII.
+    String::from_utf8(name).unwrap_or_default()
+}
+
 /// Where a label comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Category {

@@ -21,7 +21,7 @@ pub use extract::{Sample, SampleExtractor};
 pub use filter::FILTER_ERROR;
 pub use hints::Hints;
 pub use json::JSON_ERROR;
-pub use labels::{BaseLabels, Category, Labels, NameId, Names};
+pub use labels::{BaseLabels, Category, Labels, NameId, Names, sanitized_name};
 pub use logfmt::LOGFMT_ERROR;
 pub use runner::{Entry, Runner};
 pub use stage::Pipeline;

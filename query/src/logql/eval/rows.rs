@@ -1,0 +1,257 @@
+//! Rows of blocks as LogQL sees them: a stream, a line, and structured metadata.
+//!
+//! Attributes of a record are metadata, and so are those of its resource that are not among the
+//! stream's labels, the scope, the ids and the severity. Names are sanitized as those of parsed labels.
+
+use std::sync::Arc;
+
+use chronolith_engine::EngineError;
+use chronolith_engine::model::{AttributeValue, Stream};
+use chronolith_engine::rows::{LogBlock, Streams, ValueRef};
+
+use super::super::pipeline::sanitized_name;
+
+/// What is known of a stream.
+#[derive(Debug)]
+pub(super) struct StreamInfo {
+    stream: Arc<Stream>,
+    /// What every row of it has as metadata.
+    metadata: Vec<(String, Vec<u8>)>,
+}
+
+impl StreamInfo {
+    /// The labels of the stream.
+    pub(super) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.stream
+            .labels
+            .iter()
+            .map(|label| (label.name, label.value))
+    }
+}
+
+/// The streams of all blocks of a scan, numbered in the order in which they are met.
+#[derive(Debug, Default)]
+pub(super) struct StreamTable {
+    sources: Vec<(Arc<Streams>, Vec<Option<usize>>)>,
+    /// The source of the block before.
+    last: usize,
+    infos: Vec<StreamInfo>,
+}
+
+impl StreamTable {
+    /// The number of a row's stream.
+    pub(super) fn number(&mut self, block: &LogBlock, row: usize) -> Result<usize, EngineError> {
+        let is_it = |(streams, _): &(Arc<Streams>, _)| Arc::ptr_eq(streams, &block.streams);
+        if !self.sources.get(self.last).is_some_and(is_it) {
+            self.last = match self.sources.iter().position(is_it) {
+                Some(known) => known,
+                None => {
+                    let numbers = vec![None; block.streams.len()];
+                    self.sources.push((Arc::clone(&block.streams), numbers));
+                    self.sources.len() - 1
+                }
+            };
+        }
+        let (streams, numbers) = &mut self.sources[self.last];
+        let of_source = usize::try_from(block.stream.get(row)).unwrap_or(usize::MAX);
+        if let Some(Some(number)) = numbers.get(of_source) {
+            return Ok(*number);
+        }
+        let stream = streams.get(u32::try_from(of_source).unwrap_or(u32::MAX))?;
+        let number = self.infos.len();
+        self.infos.push(StreamInfo {
+            metadata: stream_metadata(&stream),
+            stream,
+        });
+        if let Some(slot) = numbers.get_mut(of_source) {
+            *slot = Some(number);
+        }
+        Ok(number)
+    }
+
+    pub(super) fn info(&self, number: usize) -> &StreamInfo {
+        &self.infos[number]
+    }
+}
+
+fn stream_metadata(stream: &Stream) -> Vec<(String, Vec<u8>)> {
+    let mut metadata = Vec::new();
+    for (key, value) in &stream.resource {
+        let name = sanitized_name(key);
+        if !name.is_empty() && stream.labels.get(&name).is_none() {
+            let mut text = Vec::new();
+            append_value(value, &mut text);
+            metadata.push((name, text));
+        }
+    }
+    for (name, text) in [
+        ("scope_name", &stream.scope.name),
+        ("scope_version", &stream.scope.version),
+    ] {
+        if !text.is_empty() {
+            metadata.push((name.to_owned(), text.as_bytes().to_vec()));
+        }
+    }
+    metadata
+}
+
+/// A value as text: texts as they are, numbers in decimal, the rest as JSON.
+fn append_value(value: &AttributeValue, out: &mut Vec<u8>) {
+    match value {
+        AttributeValue::Null => {}
+        AttributeValue::String(text) => out.extend_from_slice(text.as_bytes()),
+        other => out.extend_from_slice(json(other).to_string().as_bytes()),
+    }
+}
+
+/// A value as JSON; how deep it nests is bounded where it comes in.
+fn json(value: &AttributeValue) -> serde_json::Value {
+    match value {
+        AttributeValue::Null => serde_json::Value::Null,
+        AttributeValue::String(text) => text.as_str().into(),
+        AttributeValue::Int(value) => (*value).into(),
+        AttributeValue::Float(value) => (*value).into(),
+        AttributeValue::Bool(value) => (*value).into(),
+        AttributeValue::Bytes(bytes) => hex(bytes).into(),
+        AttributeValue::Array(list) => list.iter().map(json).collect(),
+        AttributeValue::Map(map) => map.iter().map(|(k, v)| (k.clone(), json(v))).collect(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len() * 2);
+    for b in bytes {
+        for digit in [b >> 4, b & 15] {
+            text.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
+        }
+    }
+    text
+}
+
+/// Gathers the metadata of one row after the other.
+#[derive(Debug, Default)]
+pub(super) struct RowReader {
+    /// Names of the block's attribute columns.
+    names: Vec<String>,
+    /// How far each column has been read.
+    cursors: Vec<usize>,
+    values: Vec<u8>,
+    /// Name, and where the value lies.
+    pairs: Vec<(Name, u32, u32)>,
+    line: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Name {
+    Column(u32),
+    Fixed(&'static str),
+}
+
+impl RowReader {
+    /// Begins a block; its rows must then be loaded in ascending order.
+    pub(super) fn begin(&mut self, block: &LogBlock) {
+        self.names.clear();
+        let columns = block.attributes.iter();
+        self.names
+            .extend(columns.map(|column| sanitized_name(&column.key)));
+        self.cursors.clear();
+        self.cursors.resize(block.attributes.len(), 0);
+    }
+
+    /// Loads a row's metadata.
+    pub(super) fn load(&mut self, block: &LogBlock, row: usize) {
+        self.pairs.clear();
+        self.values.clear();
+        for (index, column) in block.attributes.iter().enumerate() {
+            let found = match &column.rows {
+                None => Some(row),
+                Some(rows) => {
+                    let cursor = &mut self.cursors[index];
+                    let mut found = None;
+                    while let Some(at) = rows.get(*cursor).map(|at| *at as usize) {
+                        if at > row {
+                            break;
+                        }
+                        if at == row {
+                            found = Some(*cursor);
+                        }
+                        *cursor += 1;
+                    }
+                    found
+                }
+            };
+            let Some(found) = found else { continue };
+            if self.names[index].is_empty() {
+                continue;
+            }
+            let start = self.values.len();
+            match column.value(found) {
+                ValueRef::Str(text) => self.values.extend_from_slice(text.as_bytes()),
+                other => append_value(&other.to_value(), &mut self.values),
+            }
+            self.pair(Name::Column(index as u32), start);
+        }
+        self.fixed(block, row);
+    }
+
+    fn pair(&mut self, name: Name, start: usize) {
+        self.pairs
+            .push((name, start as u32, self.values.len() as u32));
+    }
+
+    fn fixed(&mut self, block: &LogBlock, row: usize) {
+        let start = self.values.len();
+        if let Some(id) = block.trace_id.get(row) {
+            self.values.extend_from_slice(hex(&id).as_bytes());
+            self.pair(Name::Fixed("trace_id"), start);
+        }
+        let start = self.values.len();
+        if let Some(id) = block.span_id.get(row) {
+            self.values.extend_from_slice(hex(&id).as_bytes());
+            self.pair(Name::Fixed("span_id"), start);
+        }
+        let severity = block.severity.get(row);
+        if severity > 0 {
+            let start = self.values.len();
+            self.values
+                .extend_from_slice(severity.to_string().as_bytes());
+            self.pair(Name::Fixed("severity_number"), start);
+        }
+        let text = block.severity_text.get(row);
+        if !text.is_empty() {
+            let start = self.values.len();
+            self.values.extend_from_slice(text);
+            self.pair(Name::Fixed("severity_text"), start);
+        }
+    }
+
+    /// The text of a row (its body, or what the body is as JSON) and the metadata that were loaded,
+    /// those of its stream first.
+    pub(super) fn row<'r>(
+        &'r mut self,
+        block: &'r LogBlock,
+        row: usize,
+        info: &'r StreamInfo,
+    ) -> (&'r [u8], impl Iterator<Item = (&'r str, &'r [u8])> + Clone) {
+        let is_text = block.body_kind.get(row) == 0;
+        if !is_text {
+            self.line.clear();
+            append_value(&block.body_value(row), &mut self.line);
+        }
+        let line = if is_text {
+            block.body.get(row)
+        } else {
+            &self.line
+        };
+        let of_stream = info.metadata.iter();
+        let of_stream = of_stream.map(|(name, value)| (name.as_str(), value.as_slice()));
+        let of_row = self.pairs.iter().map(|(name, start, end)| {
+            let name = match name {
+                Name::Column(index) => self.names[*index as usize].as_str(),
+                Name::Fixed(name) => name,
+            };
+            (name, &self.values[*start as usize..*end as usize])
+        });
+        (line, of_stream.chain(of_row))
+    }
+}
