@@ -400,7 +400,8 @@ impl Accumulator for Counter {
 fn rate_of_counter(samples: &[(i64, f64)], window: &Window) -> Option<f64> {
     let (&(first_ns, first), &(last_ns, last)) = (samples.first()?, samples.last()?);
     if samples.len() < 2 || last_ns == first_ns {
-        return None;
+        // One sample says nothing of a rate; Loki shows the series all the same.
+        return Some(0.0);
     }
     let mut increase = last - first;
     for pair in samples.windows(2) {
