@@ -13,8 +13,9 @@ use crate::model::{
     Exemplar, Generation, Histogram, Labels, LogRecord, Metadata, SeriesRef, Span, Stream,
     TimestampNs,
 };
+use crate::rows::{LogBatch, SpanBatch};
 use crate::store::Store;
-use crate::wal::{HistogramRow, LogEntry, Record, SpanEntry};
+use crate::wal::{HistogramRow, Record};
 
 pub use crate::head::series_table::RawSeriesKey;
 
@@ -42,8 +43,9 @@ pub struct Append<'a> {
     /// The slot behind that of the series found last: requests name series in the order in which they
     /// were defined.
     next_slot: u32,
-    /// Index of each stream of this session in the record, by address.
-    streams: HashMap<usize, u32>,
+    /// Log records and spans that were added one by one, and the numbers of their streams by address.
+    logs: (LogBatch, HashMap<usize, u32>),
+    spans: (SpanBatch, HashMap<usize, u32>),
     /// Index of each metric's newest metadata in the record.
     metadata: HashMap<String, usize>,
 }
@@ -63,7 +65,8 @@ impl<'a> Append<'a> {
             record,
             token: Arc::clone(&store.inner.sessions.read()),
             next_slot: 0,
-            streams: HashMap::new(),
+            logs: Default::default(),
+            spans: Default::default(),
             metadata: HashMap::new(),
         })
     }
@@ -159,39 +162,59 @@ impl<'a> Append<'a> {
         }
     }
 
-    /// Adds a log record.
+    /// Adds log records. A batch is kept as it is until it is sealed: large ones are cheaper.
+    pub fn logs(&mut self, batch: LogBatch) {
+        self.end_logs();
+        if !batch.is_empty() {
+            self.record.logs.push(Arc::new(batch));
+        }
+    }
+
+    /// Adds spans, as [`Append::logs`] does.
+    pub fn spans(&mut self, batch: SpanBatch) {
+        self.end_spans();
+        if !batch.is_empty() {
+            self.record.spans.push(Arc::new(batch));
+        }
+    }
+
+    /// Adds one log record.
     pub fn log(&mut self, stream: &Arc<Stream>, record: LogRecord) {
-        let stream = self.stream_index(stream);
-        self.record.logs.push(LogEntry {
-            stream,
-            record: Arc::new(record),
-        });
-    }
-
-    /// Adds a span.
-    pub fn span(&mut self, stream: &Arc<Stream>, span: Span) {
-        let stream = self.stream_index(stream);
-        self.record.spans.push(SpanEntry {
-            stream,
-            span: Arc::new(span),
-        });
-    }
-
-    fn stream_index(&mut self, stream: &Arc<Stream>) -> u32 {
-        // The record keeps the stream alive, so its address is not used again meanwhile.
-        *self
-            .streams
+        let (batch, numbers) = &mut self.logs;
+        // The batch keeps the stream alive, so its address is not used again meanwhile.
+        let number = *numbers
             .entry(Arc::as_ptr(stream) as usize)
-            .or_insert_with(|| {
-                self.record.streams.push(Arc::clone(stream));
-                self.record.streams.len() as u32 - 1
-            })
+            .or_insert_with(|| batch.stream(Arc::clone(stream)));
+        batch.push(number, &record);
+    }
+
+    /// Adds one span.
+    pub fn span(&mut self, stream: &Arc<Stream>, span: Span) {
+        let (batch, numbers) = &mut self.spans;
+        let number = *numbers
+            .entry(Arc::as_ptr(stream) as usize)
+            .or_insert_with(|| batch.stream(Arc::clone(stream)));
+        batch.push(number, &span);
+    }
+
+    fn end_logs(&mut self) {
+        let (batch, _) = std::mem::take(&mut self.logs);
+        if !batch.is_empty() {
+            self.record.logs.push(Arc::new(batch));
+        }
+    }
+
+    fn end_spans(&mut self) {
+        let (batch, _) = std::mem::take(&mut self.spans);
+        if !batch.is_empty() {
+            self.record.spans.push(Arc::new(batch));
+        }
     }
 
     /// How many samples, log records and spans were added.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.record.rows()
+        self.record.rows() + self.logs.0.len() + self.spans.0.len()
     }
 
     /// Blocks until all rows are durable (as [`crate::StoreOptions::sync`] has it) and visible.
@@ -211,16 +234,17 @@ impl<'a> Append<'a> {
     }
 
     /// The store, the record so far and what keeps its series.
-    pub(crate) fn into_parts(self) -> (&'a Store, Record, Arc<()>) {
+    pub(crate) fn into_parts(mut self) -> (&'a Store, Record, Arc<()>) {
+        self.end_logs();
+        self.end_spans();
         (self.store, self.record, self.token)
     }
 
     /// The same without blocking: `done` is called from a thread of the engine, which applies nothing
     /// else meanwhile. It should pass the answer on, and must not call the store.
     pub fn submit(self, done: impl FnOnce(Result<Committed>) + Send + 'static) {
-        self.store
-            .inner
-            .submit(self.record, self.token, Box::new(done));
+        let (store, record, token) = self.into_parts();
+        store.inner.submit(record, token, Box::new(done));
     }
 }
 

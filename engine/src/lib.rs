@@ -37,6 +37,7 @@ pub mod io;
 pub mod limits;
 pub mod manifest;
 pub mod model;
+mod observer;
 pub mod options;
 pub mod rows;
 pub mod scan;
@@ -61,8 +62,9 @@ pub use error::{Corruption, EngineError, Result};
 pub use index::{MatchOp, Matcher};
 pub use inspect::inspect;
 pub use model::{Generation, SegmentId, Signal};
+pub use observer::{RowObserver, RowObservers};
 pub use options::{Clock, StoreOptions, SyncMode, TenantLimits};
-pub use scan::{LogScan, MetricScan, ScanRequest, SpanScan};
+pub use scan::{LogBlockScan, LogScan, MetricScan, ScanRequest, SpanBlockScan, SpanScan};
 pub use state::StateDocument;
 pub use store::{
     CardinalityStats, ChangeMark, ChangedSince, SegmentInfo, Snapshot, Store, StoreStats,

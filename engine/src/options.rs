@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::context::TenantId;
 use crate::limits;
 use crate::model::TimestampNs;
+use crate::observer::RowObservers;
 
 /// Where the store takes the time from: arrival times, ages of the head, retention.
 #[derive(Clone)]
@@ -128,6 +129,8 @@ pub struct StoreOptions {
     /// Whether threads seal and compact in the background. Off, only `flush` and `compact` do.
     /// Default: on.
     pub background: bool,
+    /// Who is told of log records and spans as they are stored. Default: nobody.
+    pub observers: RowObservers,
     /// The clock. Default: the system's.
     pub clock: Clock,
 }
@@ -149,6 +152,7 @@ impl Default for StoreOptions {
             as_of_retention: Duration::ZERO,
             exemplars_max: 100_000,
             background: true,
+            observers: RowObservers::default(),
             clock: Clock::system(),
         }
     }

@@ -36,7 +36,10 @@ use crate::model::{
     Exemplar, Generation, Labels, Metadata, SampleColumns, Signal, TimeRange, TimestampNs,
 };
 use crate::options::{StoreOptions, SyncMode, TenantLimits};
-use crate::scan::{LogScan, MetricScan, ScanRequest, SpanScan, listing};
+use crate::rows::{LogScanRequest, SpanScanRequest};
+use crate::scan::{
+    LogBlockScan, LogScan, MetricScan, ScanRequest, SpanBlockScan, SpanScan, listing, row_listing,
+};
 use crate::state::StateDocument;
 use engine::Engine;
 
@@ -233,6 +236,92 @@ impl Store {
         context.check()?;
         self.inner.check_generation(request.generation)?;
         SpanScan::new(&self.inner, context, request, &self.inner.read_now())
+    }
+
+    /// Log records as blocks of columns: exactly the rows that pass, and of them what was asked for.
+    ///
+    /// # Errors
+    /// As [`Store::scan_metrics`]; while it is read: damage, and a context that was cancelled or is late.
+    pub fn scan_log_blocks(
+        &self,
+        context: &RequestContext,
+        request: &LogScanRequest,
+    ) -> Result<LogBlockScan> {
+        LogBlockScan::new(&self.inner, context, request, &self.inner.read_now())
+    }
+
+    /// Spans as blocks of columns; of a span that was written several times the last version.
+    ///
+    /// # Errors
+    /// As [`Store::scan_log_blocks`].
+    pub fn scan_span_blocks(
+        &self,
+        context: &RequestContext,
+        request: &SpanScanRequest,
+    ) -> Result<SpanBlockScan> {
+        SpanBlockScan::new(&self.inner, context, request, &self.inner.read_now())
+    }
+
+    /// Label names of the streams of a signal (log records or spans), sorted. From tables, without
+    /// reading rows: streams count that lie in a segment with rows in the range.
+    ///
+    /// # Errors
+    /// As [`Store::label_names`]; [`crate::EngineError::InvalidArgument`] for metrics.
+    pub fn stream_label_names(
+        &self,
+        context: &RequestContext,
+        signal: Signal,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>> {
+        let at = self.inner.read_now();
+        row_listing::label_names((&self.inner, &at), context, signal, matchers, range)
+    }
+
+    /// Values of a label over the streams of a signal, sorted; as [`Store::stream_label_names`].
+    ///
+    /// # Errors
+    /// As [`Store::stream_label_names`].
+    pub fn stream_label_values(
+        &self,
+        context: &RequestContext,
+        signal: Signal,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+    ) -> Result<Vec<String>> {
+        let at = self.inner.read_now();
+        row_listing::label_values((&self.inner, &at), context, signal, name, matchers, range)
+    }
+
+    /// Labels of the streams of a signal that pass any of the matcher sets, sorted, no duplicates; as
+    /// [`Store::stream_label_names`].
+    ///
+    /// # Errors
+    /// As [`Store::stream_label_names`].
+    pub fn streams(
+        &self,
+        context: &RequestContext,
+        signal: Signal,
+        matcher_sets: &[Vec<Matcher>],
+        range: TimeRange,
+    ) -> Result<Vec<Labels>> {
+        let at = self.inner.read_now();
+        row_listing::streams((&self.inner, &at), context, signal, matcher_sets, range)
+    }
+
+    /// Keys of attributes of log records or spans (events and links included), sorted; empty for metrics.
+    ///
+    /// # Errors
+    /// As [`Store::label_names`].
+    pub fn attribute_keys(
+        &self,
+        context: &RequestContext,
+        signal: Signal,
+        range: TimeRange,
+    ) -> Result<Vec<String>> {
+        let at = self.inner.read_now();
+        row_listing::attribute_keys((&self.inner, &at), context, signal, range)
     }
 
     /// Label names of the selected metric series, sorted.

@@ -1,24 +1,25 @@
 //! Merges log or span segments into one, without deleted and expired rows.
 //!
-//! The rows of a partition are held in memory meanwhile; planning bounds their size.
+//! The rows of a partition are held in memory meanwhile, as columns; planning bounds their size.
 
 use std::sync::Arc;
+
+use hashbrown::HashMap;
 
 use super::merge::{MergeInput, merged_origin};
 use crate::context::RequestContext;
 use crate::error::Result;
+use crate::head::rows::RowBatch;
 use crate::head::seal::{NewSegment, SegmentPlace};
-use crate::head::seal_rows::{StreamRows, write_rows};
 use crate::model::{TimeRange, TimestampNs};
-use crate::segment::RowFilter;
-use crate::store::row_kind::RowKind;
-use crate::store::view::Hides;
+use crate::scan::blocks::SegmentSource;
+use crate::store::row_kind::{Part, RowBlock, RowKind, RowRequest};
 
 /// Merges the segments into one; `None` when no row is left.
 ///
 /// # Errors
 /// Damage in an input, what the file system says, or a context that was cancelled.
-pub(crate) fn merge_rows<R: RowKind>(
+pub(crate) fn merge_rows<K: RowKind>(
     place: &SegmentPlace<'_>,
     context: &RequestContext,
     input: &MergeInput<'_>,
@@ -26,32 +27,32 @@ pub(crate) fn merge_rows<R: RowKind>(
     let Some(origin) = merged_origin(input) else {
         return Ok(None);
     };
-    let kept = TimeRange {
+    let request = K::Request::everything(TimeRange {
         start: TimestampNs(input.oldest),
         end: TimestampNs::MAX,
-    };
-    let mut streams: Vec<StreamRows<R>> = Vec::new();
+    });
+    let mut parts = Vec::new();
     for segment in input.segments {
-        context.check()?;
-        let Some(reader) = R::reader(segment) else {
-            continue;
-        };
-        let first = streams.len();
-        for number in 0..reader.stream_count() {
-            streams.push((Arc::new(reader.stream(number)?), Vec::new()));
-        }
-        for (number, row) in R::read(segment, &RowFilter::in_range(kept))? {
-            // The reader made sure of the number.
-            let (stream, rows) = &mut streams[first + number as usize];
-            let deleted = input.tombstones.iter().any(|t| {
-                t.concerns(segment)
-                    && t.range.contains(TimestampNs(row.time()))
-                    && t.covers(&stream.labels, t.range)
-            });
-            if !deleted {
-                rows.push(Arc::new(row));
+        let source = SegmentSource::<K>::open(segment, input.tombstones, &request)?;
+        let Some(source) = source else { continue };
+        for number in 0..source.blocks() {
+            context.check()?;
+            let block = source.read(number, &request)?;
+            let mut batch = K::Batch::default();
+            let mut numbers = HashMap::new();
+            for row in 0..block.len() {
+                let stream = block.stream(row);
+                if !numbers.contains_key(&stream) {
+                    let number = batch.add_stream(block.streams().get(stream)?);
+                    numbers.insert(stream, number);
+                }
             }
+            K::collect(&mut batch, &block, &numbers);
+            parts.push(Part {
+                rows: (0..batch.row_count() as u32).collect(),
+                batch: Arc::new(batch),
+            });
         }
     }
-    write_rows(place, origin, input.effort, streams)
+    K::write(place, origin, input.effort, &parts)
 }

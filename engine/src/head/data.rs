@@ -23,6 +23,7 @@ use super::series_data::{Sample, SeriesData, SeriesSnapshot};
 use super::series_table::TenantIndex;
 use crate::model::arrived::ArrivedRow;
 use crate::model::{SampleColumns, TimeRange};
+use crate::rows::{LogBatch, SpanBatch};
 use crate::store::snapshot::LivePins;
 
 /// Locks over the series of a generation.
@@ -235,6 +236,18 @@ impl HeadData {
         let grown = grown + (new_series * SERIES_BYTES) as i64;
         self.bytes.fetch_add(grown as u64, Ordering::Relaxed);
         first
+    }
+
+    /// Appends log records.
+    pub(crate) fn push_logs(&self, tenant: TenantIndex, batch: Arc<LogBatch>) {
+        let bytes = self.logs.write().push(tenant, batch);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Appends spans.
+    pub(crate) fn push_spans(&self, tenant: TenantIndex, batch: Arc<SpanBatch>) {
+        let bytes = self.spans.write().push(tenant, batch);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Notes that rows of this time are here which are no samples.

@@ -12,6 +12,8 @@ use crate::segment::wire::put_attribute;
 pub struct KeyTable {
     keys: Vec<Box<str>>,
     numbers: HashMap<Box<str>, u32>,
+    /// Whether a set has arrays or maps: only then their depth is looked at.
+    has_nested: bool,
 }
 
 impl PartialEq for KeyTable {
@@ -42,6 +44,16 @@ impl KeyTable {
     #[must_use]
     pub fn get(&self, number: u32) -> Option<&str> {
         self.keys.get(number as usize).map(AsRef::as_ref)
+    }
+
+    /// Notes that sets are added which may have arrays or maps.
+    pub(crate) fn note_nested(&mut self, has_nested: bool) {
+        self.has_nested |= has_nested;
+    }
+
+    /// Whether some set may have arrays or maps.
+    pub(crate) fn has_nested(&self) -> bool {
+        self.has_nested
     }
 
     /// How many there are.
@@ -126,12 +138,14 @@ impl<'a> AttributeWriter<'a> {
     /// Adds a value as it lies in another batch or in a block.
     pub fn value_ref(&mut self, key: &str, value: ValueRef<'_>) {
         self.key(key);
+        self.keys.has_nested |= matches!(value, ValueRef::Nested(_));
         value.write(self.out);
     }
 
     /// Adds a value of any type. Nesting beyond 64 levels must have been refused before.
     pub fn value(&mut self, key: &str, value: &AttributeValue) {
         self.key(key);
+        self.keys.has_nested |= matches!(value, AttributeValue::Array(_) | AttributeValue::Map(_));
         put_attribute(self.out, value);
     }
 }

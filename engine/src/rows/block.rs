@@ -208,6 +208,11 @@ impl Streams {
         self.kept.is_empty()
     }
 
+    /// A stream by number, if it is there already.
+    pub(crate) fn peek(&self, number: u32) -> Option<&Arc<Stream>> {
+        self.kept.get(number as usize)?.get()
+    }
+
     /// A stream by number.
     ///
     /// # Errors

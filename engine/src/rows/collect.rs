@@ -266,6 +266,7 @@ struct Renumbered {
 impl Renumbered {
     fn new(from: &KeyTable, to: &mut KeyTable) -> Self {
         let numbers: Vec<u32> = from.iter().map(|key| to.number(key)).collect();
+        to.note_nested(from.has_nested());
         let is_same = numbers.iter().enumerate().all(|(a, b)| a == *b as usize);
         Self { numbers, is_same }
     }

@@ -36,6 +36,7 @@ pub use select::{SCOPE_NAME, SCOPE_VERSION, Selection, stream_passes};
 pub use span_batch::{SpanBatch, SpanColumns, SpanFields, SpanRowBuilder};
 pub use transpose::AttributeRows;
 pub use value::ValueRef;
+pub(crate) use value::skip_value;
 
 #[cfg(test)]
 mod tests;

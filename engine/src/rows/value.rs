@@ -113,14 +113,17 @@ fn read_f64(bytes: &[u8], at: &mut usize) -> Option<f64> {
     Some(f64::from_bits(u64::from_le_bytes(taken.try_into().ok()?)))
 }
 
-/// Steps over one value.
+/// Steps over one value; `None` for bytes that are none, or nest deeper than `depth` levels.
 pub(crate) fn skip_value(bytes: &[u8], at: &mut usize, depth: usize) -> Option<()> {
     let depth = depth.checked_sub(1)?;
     let tag = *bytes.get(*at)?;
     *at += 1;
     match tag {
         0 => {}
-        1 | 5 => {
+        1 => {
+            std::str::from_utf8(take_bytes(bytes, at)?).ok()?;
+        }
+        5 => {
             take_bytes(bytes, at)?;
         }
         2 => {
@@ -140,7 +143,7 @@ pub(crate) fn skip_value(bytes: &[u8], at: &mut usize, depth: usize) -> Option<(
         }
         7 => {
             for _ in 0..varint::read_u64(bytes, at)? {
-                take_bytes(bytes, at)?;
+                std::str::from_utf8(take_bytes(bytes, at)?).ok()?;
                 skip_value(bytes, at, depth)?;
             }
         }

@@ -1,4 +1,4 @@
-//! Scans over log records and spans.
+//! Log records and spans one by one, as embedders and tests want them: thin over the scans of blocks.
 
 use std::sync::Arc;
 
@@ -6,19 +6,14 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 
 use super::ScanRequest;
-use super::metric_scan::all_matchers;
+use super::blocks::{LogBlockScan, SpanBlockScan};
 use crate::context::RequestContext;
-use crate::error::{EngineError, Result};
-use crate::head::rows::span_identity;
-use crate::index::Matcher;
-use crate::model::{
-    LogRecord, LogRow, Span, SpanId, SpanKind, SpanRow, Stream, TimeRange, TimestampNs, TraceId,
-};
-use crate::segment::RowFilter;
+use crate::error::Result;
+use crate::model::{Labels, LogRow, SpanRow, Stream};
+use crate::rows::{IntColumn, LogBatch, SpanBatch, Streams};
 use crate::store::inner::Inner;
-use crate::store::row_kind::RowKind;
+use crate::store::row_kind::RowRequest;
 use crate::store::snapshot::ReadAt;
-use crate::store::view::Hides;
 
 /// Rows handed out at a time.
 const BATCH_ROWS: usize = 1024;
@@ -67,73 +62,16 @@ impl Iterator for SpanScan {
     }
 }
 
-/// A row and its stream.
-type StreamRow<R> = (Arc<Stream>, Arc<R>);
-
-/// All rows that pass, in order of arrival: segments, then generations of the head.
-fn collect<R: RowKind>(
-    inner: &Inner,
-    at: &ReadAt,
-    context: &RequestContext,
-    matchers: &[Matcher],
-    range: TimeRange,
-) -> Result<Vec<StreamRow<R>>> {
-    if at.as_of.is_some() {
-        let why = "only metrics can be read as of an earlier moment";
-        return Err(EngineError::InvalidArgument(why.into()));
-    }
-    let view = &at.view;
-    let mut found = Vec::new();
-    for segment in view.segments_of(&context.tenant, R::SIGNAL, range) {
-        context.check()?;
-        let Some(reader) = R::reader(segment) else {
-            continue;
-        };
-        let selected = reader.select_streams(matchers)?;
-        if selected.is_empty() {
-            continue;
-        }
-        let mut streams: HashMap<u32, Arc<Stream>> = HashMap::new();
-        for number in &selected {
-            streams.insert(number, Arc::new(reader.stream(number)?));
-        }
-        let filter = RowFilter {
-            streams: Some(selected),
-            ..RowFilter::in_range(range)
-        };
-        for (number, row) in R::read(segment, &filter)? {
-            let Some(stream) = streams.get(&number) else {
-                continue;
-            };
-            let deleted = view.tombstones.iter().any(|t| {
-                t.concerns(segment)
-                    && t.range.contains(TimestampNs(row.time()))
-                    && t.covers(&stream.labels, t.range)
-            });
-            if !deleted {
-                found.push((Arc::clone(stream), Arc::new(row)));
-            }
-        }
-    }
-    if let Some(tenant) = inner.tenant(&context.tenant) {
-        for (number, head) in view.heads().enumerate() {
-            let seen = (at.pin(), R::mark(at.marks(number)));
-            let keep = move |row: &R| range.contains(TimestampNs(row.time()));
-            R::with_rows(head, |rows| {
-                let selected = rows.select(tenant.index, matchers, seen, keep);
-                found.extend(selected.map(|(stream, row)| (Arc::clone(stream), Arc::clone(row))));
-            });
-        }
-    }
-    Ok(found)
+/// A request for all columns of matching streams.
+fn wide<R: RowRequest>(request: &ScanRequest) -> R {
+    let mut wide = R::everything(request.range);
+    wide.set_matchers(request.matchers.clone());
+    wide
 }
 
-/// Sorts by stream and time; stable, so that equal times keep their order of arrival.
-fn sort_and_limit<R: RowKind>(rows: &mut Vec<StreamRow<R>>, limit: Option<usize>) {
-    rows.sort_by(|(stream_a, a), (stream_b, b)| {
-        let streams = || stream_a.labels.cmp(&stream_b.labels);
-        streams().then_with(|| a.time().cmp(&b.time()))
-    });
+/// Sorts by labels of the stream and time; stable, so that equal times keep their order of arrival.
+fn sort_and_limit<R>(rows: &mut Vec<R>, limit: Option<usize>, key: impl Fn(&R) -> (&Labels, i64)) {
+    rows.sort_by(|a, b| key(a).cmp(&key(b)));
     rows.truncate(limit.unwrap_or(usize::MAX));
 }
 
@@ -144,13 +82,26 @@ impl LogScan {
         request: &ScanRequest,
         at: &ReadAt,
     ) -> Result<Self> {
-        let matchers = all_matchers(context, &request.matchers);
-        let mut rows = collect::<LogRecord>(inner, at, context, &matchers, request.range)?;
-        sort_and_limit(&mut rows, request.limit);
-        let rows: Vec<_> = rows
-            .into_iter()
-            .map(|(stream, record)| LogRow { stream, record })
-            .collect();
+        let mut rows = Vec::new();
+        for block in LogBlockScan::new(inner, context, &wide(request), at)? {
+            let block = block?;
+            let mut streams = Vec::new();
+            let batch = rows_of(&block.streams, &block.stream, block.rows, &mut streams)?;
+            let mut logs = LogBatch::new();
+            streams.iter().for_each(|stream| {
+                logs.stream(Arc::clone(stream));
+            });
+            logs.push_block(&block, |stream| batch.get(&stream).copied().unwrap_or(0));
+            for row in 0..logs.len() {
+                rows.push(LogRow {
+                    stream: Arc::clone(&streams[logs.columns().stream[row] as usize]),
+                    record: Arc::new(logs.record(row)),
+                });
+            }
+        }
+        sort_and_limit(&mut rows, request.limit, |row: &LogRow| {
+            (&row.stream.labels, row.record.time.0)
+        });
         Ok(Self {
             context: context.clone(),
             rows: rows.into_iter(),
@@ -165,14 +116,26 @@ impl SpanScan {
         request: &ScanRequest,
         at: &ReadAt,
     ) -> Result<Self> {
-        let matchers = all_matchers(context, &request.matchers);
-        let found = collect::<Span>(inner, at, context, &matchers, request.range)?;
-        let mut rows = newest_versions(found);
-        sort_and_limit(&mut rows, request.limit);
-        let rows: Vec<_> = rows
-            .into_iter()
-            .map(|(stream, span)| SpanRow { stream, span })
-            .collect();
+        let mut rows = Vec::new();
+        for block in SpanBlockScan::new(inner, context, &wide(request), at)? {
+            let block = block?;
+            let mut streams = Vec::new();
+            let batch = rows_of(&block.streams, &block.stream, block.rows, &mut streams)?;
+            let mut spans = SpanBatch::new();
+            streams.iter().for_each(|stream| {
+                spans.stream(Arc::clone(stream));
+            });
+            spans.push_block(&block, |stream| batch.get(&stream).copied().unwrap_or(0));
+            for row in 0..spans.len() {
+                rows.push(SpanRow {
+                    stream: Arc::clone(&streams[spans.columns().stream[row] as usize]),
+                    span: Arc::new(spans.span(row)),
+                });
+            }
+        }
+        sort_and_limit(&mut rows, request.limit, |row: &SpanRow| {
+            (&row.stream.labels, row.span.time.0)
+        });
         Ok(Self {
             context: context.clone(),
             rows: rows.into_iter(),
@@ -180,19 +143,20 @@ impl SpanScan {
     }
 }
 
-/// Of spans with the same identity the one that arrived last.
-fn newest_versions(found: Vec<StreamRow<Span>>) -> Vec<StreamRow<Span>> {
-    let mut places: HashMap<(TraceId, SpanId, SpanKind, Arc<str>), usize> = HashMap::new();
-    let mut rows: Vec<StreamRow<Span>> = Vec::with_capacity(found.len());
-    for row in found {
-        let (trace, span, kind, service) = span_identity(&row.0, &row.1);
-        match places.entry((trace, span, kind, Arc::from(service))) {
-            Entry::Occupied(known) => rows[*known.get()] = row,
-            Entry::Vacant(place) => {
-                place.insert(rows.len());
-                rows.push(row);
-            }
+/// Collects the streams of a block's rows; answers the place of each among them.
+fn rows_of(
+    all: &Streams,
+    numbers: &IntColumn,
+    rows: usize,
+    streams: &mut Vec<Arc<Stream>>,
+) -> Result<HashMap<u32, u32>> {
+    let mut places = HashMap::new();
+    for row in 0..rows {
+        let number = numbers.get(row) as u32;
+        if let Entry::Vacant(place) = places.entry(number) {
+            place.insert(streams.len() as u32);
+            streams.push(all.get(number)?);
         }
     }
-    rows
+    Ok(places)
 }

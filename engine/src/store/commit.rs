@@ -305,20 +305,13 @@ impl Inner {
                 exemplars.push(slot_of(series), exemplar, self.options.exemplars_max);
             }
         }
-        if !record.logs.is_empty() {
-            let mut logs = active.logs.write();
-            for entry in record.logs {
-                // The session or the decoder of the log made sure of the index.
-                let stream = &record.streams[entry.stream as usize];
-                logs.push(tenant.index, stream, entry.record);
-            }
+        for batch in record.logs {
+            self.options.observers.logs(&tenant.id, &batch);
+            active.push_logs(tenant.index, batch);
         }
-        if !record.spans.is_empty() {
-            let mut spans = active.spans.write();
-            for entry in record.spans {
-                let stream = &record.streams[entry.stream as usize];
-                spans.push(tenant.index, stream, entry.span);
-            }
+        for batch in record.spans {
+            self.options.observers.spans(&tenant.id, &batch);
+            active.push_spans(tenant.index, batch);
         }
         earliest
     }
@@ -455,14 +448,12 @@ fn erase(head: &HeadData, tenant: &Tenant, deletion: &Deletion, pins: &LivePins)
             }
         }
         Signal::Logs => {
-            let doomed = |record: &crate::model::LogRecord| range.contains(record.time);
             let mut logs = head.logs.write();
-            logs.remove(tenant.index, matchers, newest_pin, doomed);
+            logs.remove(tenant.index, matchers, newest_pin, *range);
         }
         Signal::Spans => {
-            let doomed = |span: &crate::model::Span| range.contains(span.time);
             let mut spans = head.spans.write();
-            spans.remove(tenant.index, matchers, newest_pin, doomed);
+            spans.remove(tenant.index, matchers, newest_pin, *range);
         }
     }
 }

@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::engine::Engine;
 use super::inner::Evicted;
+use super::row_kind::{Logs, Spans};
 use super::segments::Segment;
 use super::view::{FrozenHead, Hides};
 use crate::codec::EncodeEffort;
@@ -28,7 +29,7 @@ use crate::head::series_table::{TenantIndex, slot_of};
 use crate::head::tenant::Tenant;
 use crate::io::replace;
 use crate::manifest::{FileReference, Manifest, SegmentEntry, Tombstone};
-use crate::model::{Generation, LogRecord, SegmentId, SeriesRef, Signal, Span, TimeRange};
+use crate::model::{Generation, SegmentId, SeriesRef, Signal, TimeRange};
 use crate::segment::{SegmentMeta, SegmentOrigin};
 
 /// Hands out ids for new segments.
@@ -182,8 +183,8 @@ impl Engine {
         sealed.extend(seal_derived(
             place, table, &tenants, derived, horizon, origin_of, unsaved,
         )?);
-        sealed.extend(seal_rows::<LogRecord>(place, &tenants, data, origin_of)?);
-        sealed.extend(seal_rows::<Span>(place, &tenants, data, origin_of)?);
+        sealed.extend(seal_rows::<Logs>(place, &tenants, data, origin_of)?);
+        sealed.extend(seal_rows::<Spans>(place, &tenants, data, origin_of)?);
         Ok(sealed)
     }
 
@@ -373,8 +374,8 @@ impl Engine {
             let place = self.segment_place(next_id);
             let merged = match signal {
                 Signal::Metrics => merge_metrics(&place, context, &input)?,
-                Signal::Logs => merge_rows::<LogRecord>(&place, context, &input)?,
-                Signal::Spans => merge_rows::<Span>(&place, context, &input)?,
+                Signal::Logs => merge_rows::<Logs>(&place, context, &input)?,
+                Signal::Spans => merge_rows::<Spans>(&place, context, &input)?,
             };
             tracing::debug!(inputs = inputs.len(), ?eagerness, "segments merged");
             Ok(SegmentChange {

@@ -1,61 +1,276 @@
 //! What sealing, scanning and merging need to know of log records and spans, so that they are
 //! written once for both.
 
+use std::borrow::Cow;
 use std::sync::Arc;
+
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::segments::{Segment, SegmentBody};
 use super::snapshot::RowMarks;
+use crate::codec::EncodeEffort;
 use crate::error::Result;
 use crate::head::data::HeadData;
-use crate::head::rows::Rows;
-use crate::model::{LogRecord, Signal, Span, Stream};
+use crate::head::rows::{RowBatch, Rows, SeenBatch, service_of};
+use crate::head::seal::{NewSegment, SegmentPlace};
+use crate::index::Matcher;
+use crate::model::{Labels, LogRecord, Signal, Span, Stream, TimeRange, TraceId};
+use crate::rows::{
+    AttributeChoice, LogBatch, LogBlock, LogColumnSet, LogCondition, LogScanRequest, RowOrder,
+    Selection, SpanBatch, SpanBlock, SpanColumnSet, SpanCondition, SpanScanRequest, Streams,
+};
 use crate::segment::{
-    FileIdentity, LogSegmentBuilder, RowBuildOptions, RowFilter, RowSegmentReader,
-    SegmentFileWriter, SegmentMeta, SegmentOrigin, SpanSegmentBuilder,
+    BlockRef, LogSegmentBuilder, RowBuildOptions, RowFilter, RowSegmentReader, SegmentOrigin,
+    SpanSegmentBuilder, stream_sort_key,
 };
 
-/// A row of a signal that has streams.
+/// What a scan of either signal asks for.
+pub(crate) trait RowRequest: Clone + Send + Sync + 'static {
+    fn matchers(&self) -> &[Matcher];
+    fn set_matchers(&mut self, matchers: Vec<Matcher>);
+    fn range(&self) -> TimeRange;
+    fn order(&self) -> RowOrder;
+    fn limit(&self) -> Option<usize>;
+    /// The same for all rows, with all columns: what merges read.
+    fn everything(range: TimeRange) -> Self;
+    /// The only traces that rows may belong to, if the request names any.
+    fn traces(&self) -> Option<&[TraceId]>;
+}
+
+/// A block of either signal.
+pub(crate) trait RowBlock: Clone + Send + Sync + 'static {
+    fn len(&self) -> usize;
+    fn times(&self) -> &[i64];
+    fn streams(&self) -> &Arc<Streams>;
+    fn stream(&self, row: usize) -> u32;
+    fn taken(&self, rows: &[u32]) -> Self;
+    fn joined(&mut self, other: &Self);
+}
+
+/// Rows of a batch that go into a segment.
+pub(crate) struct Part<B> {
+    pub(crate) batch: Arc<B>,
+    pub(crate) rows: Vec<u32>,
+}
+
+/// A signal that has streams.
 pub(crate) trait RowKind: Send + Sync + Sized + 'static {
     /// Its signal.
     const SIGNAL: Signal;
-    /// What makes its segments.
-    type Builder;
+    type Batch: RowBatch;
+    type Block: RowBlock;
+    type Request: RowRequest;
 
-    fn time(&self) -> i64;
-    /// Whether `later` is the same row as `self`, written again.
-    fn is_replaced_by(&self, later: &Self) -> bool;
-    /// Calls `look` with the rows of a generation of the head.
-    fn with_rows<T>(head: &HeadData, look: impl FnOnce(&Rows<Self>) -> T) -> T;
+    /// The rows of a generation of the head.
+    fn rows(head: &HeadData) -> &RwLock<Rows<Self::Batch>>;
     /// Where the rows of a generation of the head end for a pin.
     fn mark(marks: RowMarks) -> u64;
     fn reader(segment: &Segment) -> Option<&RowSegmentReader>;
-    /// Rows of a segment with the numbers of their streams, in order of stream, time and arrival.
-    fn read(segment: &Segment, filter: &RowFilter) -> Result<Vec<(u32, Self)>>;
 
-    fn builder(
-        sink: SegmentFileWriter,
+    /// Reads what is asked for of a block of a segment.
+    fn read_block(
+        segment: &Segment,
+        block: &BlockRef,
+        filter: &RowFilter,
+        streams: &Arc<Streams>,
+        request: &Self::Request,
+    ) -> Result<Self::Block>;
+
+    /// Reads what is asked for of a batch of the head, of which `rows` have the right streams and times.
+    fn read_batch(
+        seen: &SeenBatch<Self::Batch>,
+        rows: Selection,
+        streams: &Arc<Streams>,
+        request: &Self::Request,
+    ) -> Self::Block;
+
+    /// Adds the rows of a block that was read with [`RowRequest::everything`].
+    fn collect(batch: &mut Self::Batch, block: &Self::Block, numbers: &HashMap<u32, u32>);
+
+    /// Writes a segment of rows, given in order of arrival; `None` when there are none.
+    fn write(
+        place: &SegmentPlace<'_>,
         origin: SegmentOrigin,
-        options: RowBuildOptions,
-    ) -> Result<Self::Builder>;
-    fn begin_stream(builder: &mut Self::Builder, stream: &Stream) -> Result<()>;
-    fn push(builder: &mut Self::Builder, row: &Arc<Self>, ordinal: u64) -> Result<()>;
-    fn finish(builder: Self::Builder) -> Result<(SegmentFileWriter, SegmentMeta, FileIdentity)>;
+        effort: EncodeEffort,
+        parts: &[Part<Self::Batch>],
+    ) -> Result<Option<NewSegment>>;
 }
 
-impl RowKind for LogRecord {
+/// Log records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Logs;
+
+/// Spans.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spans;
+
+impl RowRequest for LogScanRequest {
+    fn matchers(&self) -> &[Matcher] {
+        &self.matchers
+    }
+
+    fn set_matchers(&mut self, matchers: Vec<Matcher>) {
+        self.matchers = matchers;
+    }
+
+    fn range(&self) -> TimeRange {
+        self.range
+    }
+
+    fn order(&self) -> RowOrder {
+        self.order
+    }
+
+    fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
+    fn everything(range: TimeRange) -> Self {
+        Self {
+            columns: LogColumnSet::ALL,
+            attributes: AttributeChoice::All,
+            ..Self::new(Vec::new(), range)
+        }
+    }
+
+    fn traces(&self) -> Option<&[TraceId]> {
+        self.conditions
+            .iter()
+            .find_map(|condition| match condition {
+                LogCondition::Trace(ids) => Some(&**ids),
+                _ => None,
+            })
+    }
+}
+
+impl RowRequest for SpanScanRequest {
+    fn matchers(&self) -> &[Matcher] {
+        &self.matchers
+    }
+
+    fn set_matchers(&mut self, matchers: Vec<Matcher>) {
+        self.matchers = matchers;
+    }
+
+    fn range(&self) -> TimeRange {
+        self.range
+    }
+
+    fn order(&self) -> RowOrder {
+        self.order
+    }
+
+    fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
+    fn everything(range: TimeRange) -> Self {
+        Self {
+            columns: SpanColumnSet::ALL,
+            attributes: AttributeChoice::All,
+            ..Self::new(Vec::new(), range)
+        }
+    }
+
+    fn traces(&self) -> Option<&[TraceId]> {
+        self.conditions
+            .iter()
+            .find_map(|condition| match condition {
+                SpanCondition::Trace(ids) => Some(&**ids),
+                _ => None,
+            })
+    }
+}
+
+impl RowBlock for LogBlock {
+    fn len(&self) -> usize {
+        self.rows
+    }
+
+    fn times(&self) -> &[i64] {
+        &self.time
+    }
+
+    fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
+    fn stream(&self, row: usize) -> u32 {
+        self.stream.get(row) as u32
+    }
+
+    fn taken(&self, rows: &[u32]) -> Self {
+        self.take(rows)
+    }
+
+    fn joined(&mut self, other: &Self) {
+        self.append(other);
+    }
+}
+
+impl RowBlock for SpanBlock {
+    fn len(&self) -> usize {
+        self.rows
+    }
+
+    fn times(&self) -> &[i64] {
+        &self.time
+    }
+
+    fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
+    fn stream(&self, row: usize) -> u32 {
+        self.stream.get(row) as u32
+    }
+
+    fn taken(&self, rows: &[u32]) -> Self {
+        self.take(rows)
+    }
+
+    fn joined(&mut self, other: &Self) {
+        self.append(other);
+    }
+}
+
+/// Streams of a block's rows, numbered anew from 0, and the old number of each.
+struct StreamsOfBlock {
+    numbers: Vec<u32>,
+    places: HashMap<u32, u32>,
+}
+
+impl StreamsOfBlock {
+    fn new() -> Self {
+        Self {
+            numbers: Vec::new(),
+            places: HashMap::new(),
+        }
+    }
+
+    /// The new number of a stream; `add` is called for one that was not there.
+    fn place(&mut self, number: u32, add: impl FnOnce() -> Result<()>) -> Result<u32> {
+        if let Some(place) = self.places.get(&number) {
+            return Ok(*place);
+        }
+        add()?;
+        let place = self.numbers.len() as u32;
+        self.numbers.push(number);
+        self.places.insert(number, place);
+        Ok(place)
+    }
+}
+
+impl RowKind for Logs {
     const SIGNAL: Signal = Signal::Logs;
-    type Builder = LogSegmentBuilder<SegmentFileWriter>;
+    type Batch = LogBatch;
+    type Block = LogBlock;
+    type Request = LogScanRequest;
 
-    fn time(&self) -> i64 {
-        self.time.0
-    }
-
-    fn is_replaced_by(&self, _later: &Self) -> bool {
-        false
-    }
-
-    fn with_rows<T>(head: &HeadData, look: impl FnOnce(&Rows<Self>) -> T) -> T {
-        look(&head.logs.read())
+    fn rows(head: &HeadData) -> &RwLock<Rows<LogBatch>> {
+        &head.logs
     }
 
     fn mark(marks: RowMarks) -> u64 {
@@ -69,53 +284,101 @@ impl RowKind for LogRecord {
         }
     }
 
-    fn read(segment: &Segment, filter: &RowFilter) -> Result<Vec<(u32, Self)>> {
-        let SegmentBody::Logs(reader) = &segment.body else {
-            return Ok(Vec::new());
-        };
-        Ok(reader
-            .scan(filter)?
-            .into_iter()
-            .map(|row| (row.stream, row.record))
-            .collect())
+    fn read_block(
+        segment: &Segment,
+        block: &BlockRef,
+        filter: &RowFilter,
+        streams: &Arc<Streams>,
+        request: &LogScanRequest,
+    ) -> Result<LogBlock> {
+        let mut batch = LogBatch::new();
+        let mut known = StreamsOfBlock::new();
+        if let SegmentBody::Logs(reader) = &segment.body {
+            for row in reader.read_block(block, filter)? {
+                let stream = known.place(row.stream, || {
+                    batch.stream(streams.get(row.stream)?);
+                    Ok(())
+                })?;
+                batch.push(stream, &row.record);
+            }
+        }
+        let mut rows = Selection::All(batch.len());
+        for condition in &request.conditions {
+            condition.retain_batch(&batch, &mut rows);
+        }
+        let (columns, attributes) = (request.columns, &request.attributes);
+        Ok(batch.block(streams, &known.numbers, &rows, columns, attributes))
     }
 
-    fn builder(
-        sink: SegmentFileWriter,
+    fn read_batch(
+        seen: &SeenBatch<LogBatch>,
+        mut rows: Selection,
+        streams: &Arc<Streams>,
+        request: &LogScanRequest,
+    ) -> LogBlock {
+        for condition in &request.conditions {
+            condition.retain_batch(&seen.batch, &mut rows);
+        }
+        let (columns, attributes) = (request.columns, &request.attributes);
+        seen.batch
+            .block(streams, &seen.numbers, &rows, columns, attributes)
+    }
+
+    fn collect(batch: &mut LogBatch, block: &LogBlock, numbers: &HashMap<u32, u32>) {
+        batch.push_block(block, |stream| {
+            numbers.get(&stream).copied().unwrap_or(u32::MAX)
+        });
+    }
+
+    fn write(
+        place: &SegmentPlace<'_>,
         origin: SegmentOrigin,
-        options: RowBuildOptions,
-    ) -> Result<Self::Builder> {
-        LogSegmentBuilder::new(sink, origin, options)
-    }
-
-    fn begin_stream(builder: &mut Self::Builder, stream: &Stream) -> Result<()> {
-        builder.begin_stream(stream)
-    }
-
-    fn push(builder: &mut Self::Builder, row: &Arc<Self>, ordinal: u64) -> Result<()> {
-        builder.push(row, ordinal)
-    }
-
-    fn finish(builder: Self::Builder) -> Result<(SegmentFileWriter, SegmentMeta, FileIdentity)> {
-        builder.finish()
+        effort: EncodeEffort,
+        parts: &[Part<LogBatch>],
+    ) -> Result<Option<NewSegment>> {
+        let sorted = sort_by_stream(parts, |_| true);
+        if sorted.is_empty() {
+            return Ok(None);
+        }
+        let (id, writer) = place.create()?;
+        let options = RowBuildOptions {
+            effort,
+            ..RowBuildOptions::default()
+        };
+        let mut builder = LogSegmentBuilder::new(writer, origin, options)?;
+        for (stream, rows) in sorted {
+            builder.begin_stream(&stream)?;
+            let (mut time, mut ordinal) = (i64::MIN, 0);
+            for (part, row) in rows {
+                let record: LogRecord = parts[part as usize].batch.record(row as usize);
+                ordinal = if record.time.0 == time {
+                    ordinal + 1
+                } else {
+                    0
+                };
+                time = record.time.0;
+                builder.push(&Arc::new(record), ordinal)?;
+            }
+        }
+        let (writer, meta, identity) = builder.finish()?;
+        let path = writer.publish()?;
+        Ok(Some(NewSegment {
+            id,
+            path,
+            meta,
+            identity,
+        }))
     }
 }
 
-impl RowKind for Span {
+impl RowKind for Spans {
     const SIGNAL: Signal = Signal::Spans;
-    type Builder = SpanSegmentBuilder<SegmentFileWriter>;
+    type Batch = SpanBatch;
+    type Block = SpanBlock;
+    type Request = SpanScanRequest;
 
-    fn time(&self) -> i64 {
-        self.time.0
-    }
-
-    fn is_replaced_by(&self, later: &Self) -> bool {
-        // The service is part of the identity; rows that are compared share their stream.
-        self.trace_id == later.trace_id && self.span_id == later.span_id && self.kind == later.kind
-    }
-
-    fn with_rows<T>(head: &HeadData, look: impl FnOnce(&Rows<Self>) -> T) -> T {
-        look(&head.spans.read())
+    fn rows(head: &HeadData) -> &RwLock<Rows<SpanBatch>> {
+        &head.spans
     }
 
     fn mark(marks: RowMarks) -> u64 {
@@ -129,34 +392,187 @@ impl RowKind for Span {
         }
     }
 
-    fn read(segment: &Segment, filter: &RowFilter) -> Result<Vec<(u32, Self)>> {
-        let SegmentBody::Spans(reader) = &segment.body else {
-            return Ok(Vec::new());
-        };
-        Ok(reader
-            .scan(filter)?
-            .into_iter()
-            .map(|row| (row.stream, row.span))
-            .collect())
+    fn read_block(
+        segment: &Segment,
+        block: &BlockRef,
+        filter: &RowFilter,
+        streams: &Arc<Streams>,
+        request: &SpanScanRequest,
+    ) -> Result<SpanBlock> {
+        let mut batch = SpanBatch::new();
+        let mut known = StreamsOfBlock::new();
+        if let SegmentBody::Spans(reader) = &segment.body {
+            for row in reader.read_block(block, filter)? {
+                let stream = known.place(row.stream, || {
+                    batch.stream(streams.get(row.stream)?);
+                    Ok(())
+                })?;
+                batch.push(stream, &row.span);
+            }
+        }
+        let mut rows = Selection::All(batch.len());
+        for condition in &request.conditions {
+            condition.retain_batch(&batch, &mut rows);
+        }
+        let (columns, attributes) = (request.columns, &request.attributes);
+        Ok(batch.block(streams, &known.numbers, &rows, columns, attributes))
     }
 
-    fn builder(
-        sink: SegmentFileWriter,
+    fn read_batch(
+        seen: &SeenBatch<SpanBatch>,
+        mut rows: Selection,
+        streams: &Arc<Streams>,
+        request: &SpanScanRequest,
+    ) -> SpanBlock {
+        for condition in &request.conditions {
+            condition.retain_batch(&seen.batch, &mut rows);
+        }
+        let (columns, attributes) = (request.columns, &request.attributes);
+        seen.batch
+            .block(streams, &seen.numbers, &rows, columns, attributes)
+    }
+
+    fn collect(batch: &mut SpanBatch, block: &SpanBlock, numbers: &HashMap<u32, u32>) {
+        batch.push_block(block, |stream| {
+            numbers.get(&stream).copied().unwrap_or(u32::MAX)
+        });
+    }
+
+    fn write(
+        place: &SegmentPlace<'_>,
         origin: SegmentOrigin,
-        options: RowBuildOptions,
-    ) -> Result<Self::Builder> {
-        SpanSegmentBuilder::new(sink, origin, options)
+        effort: EncodeEffort,
+        parts: &[Part<SpanBatch>],
+    ) -> Result<Option<NewSegment>> {
+        let newest = newest_spans(parts);
+        let sorted = sort_by_stream(parts, |place| newest.contains(place));
+        if sorted.is_empty() {
+            return Ok(None);
+        }
+        let (id, writer) = place.create()?;
+        let options = RowBuildOptions {
+            effort,
+            ..RowBuildOptions::default()
+        };
+        let mut builder = SpanSegmentBuilder::new(writer, origin, options)?;
+        for (stream, rows) in sorted {
+            builder.begin_stream(&stream)?;
+            let (mut time, mut ordinal) = (i64::MIN, 0);
+            for (part, row) in rows {
+                let span: Span = parts[part as usize].batch.span(row as usize);
+                ordinal = if span.time.0 == time { ordinal + 1 } else { 0 };
+                time = span.time.0;
+                builder.push(&Arc::new(span), ordinal)?;
+            }
+        }
+        let (writer, meta, identity) = builder.finish()?;
+        let path = writer.publish()?;
+        Ok(Some(NewSegment {
+            id,
+            path,
+            meta,
+            identity,
+        }))
     }
+}
 
-    fn begin_stream(builder: &mut Self::Builder, stream: &Stream) -> Result<()> {
-        builder.begin_stream(stream)
-    }
+/// Rows of each stream by part and row, streams in the order of segments, rows by time and arrival.
+type SortedRows = Vec<(Arc<Stream>, Vec<(u32, u32)>)>;
 
-    fn push(builder: &mut Self::Builder, row: &Arc<Self>, ordinal: u64) -> Result<()> {
-        builder.push(row, ordinal)
+fn sort_by_stream<B: RowBatch>(
+    parts: &[Part<B>],
+    is_kept: impl Fn(&(u32, u32)) -> bool,
+) -> SortedRows {
+    // Numbered once: parts share most of their streams.
+    let mut numbers: HashMap<(Labels, Vec<u8>), usize> = HashMap::new();
+    let mut streams: SortedRows = Vec::new();
+    for (number, part) in parts.iter().enumerate() {
+        let table = part.batch.stream_table();
+        let mut places: Vec<Option<usize>> = vec![None; table.len()];
+        for row in &part.rows {
+            let place = (number as u32, *row);
+            if !is_kept(&place) {
+                continue;
+            }
+            let stream = part.batch.stream_numbers()[*row as usize] as usize;
+            let at = *places[stream].get_or_insert_with(|| {
+                *numbers
+                    .entry(stream_sort_key(&table[stream]))
+                    .or_insert_with(|| {
+                        streams.push((Arc::clone(&table[stream]), Vec::new()));
+                        streams.len() - 1
+                    })
+            });
+            streams[at].1.push(place);
+        }
     }
+    streams.sort_by_cached_key(|(stream, _)| stream_sort_key(stream));
+    for (_, rows) in &mut streams {
+        // Stable: rows of equal time stay in order of arrival.
+        rows.sort_by_key(|(part, row)| parts[*part as usize].batch.times()[*row as usize]);
+    }
+    streams
+}
 
-    fn finish(builder: Self::Builder) -> Result<(SegmentFileWriter, SegmentMeta, FileIdentity)> {
-        builder.finish()
+/// Of spans with the same identity the one that arrived last.
+fn newest_spans(parts: &[Part<SpanBatch>]) -> hashbrown::HashSet<(u32, u32)> {
+    let mut newest: HashMap<(u64, [u8; 16], [u8; 8]), (u32, u32)> = HashMap::new();
+    for (number, part) in parts.iter().enumerate() {
+        let table = part.batch.stream_table().iter();
+        let services: Vec<u64> = table.map(|s| xxh3_64(service_of(s).as_bytes())).collect();
+        let columns = part.batch.columns();
+        for row in &part.rows {
+            let at = *row as usize;
+            let service = services[columns.stream[at] as usize];
+            let identity = part.batch.identity(at, service).unwrap_or(0);
+            let key = (identity, columns.trace_id[at], columns.span_id[at]);
+            newest.insert(key, (number as u32, *row));
+        }
     }
+    newest.into_values().collect()
+}
+
+/// The filter with which the blocks of a segment are chosen for a request.
+pub(crate) fn filter_of(
+    reader: &RowSegmentReader,
+    matchers: &[Matcher],
+    range: TimeRange,
+    traces: Option<&[TraceId]>,
+) -> Result<Option<RowFilter>> {
+    let streams = match matchers {
+        [] => None,
+        _ => Some(reader.select_streams(matchers)?),
+    };
+    if streams
+        .as_ref()
+        .is_some_and(roaring::RoaringBitmap::is_empty)
+    {
+        return Ok(None);
+    }
+    let trace_id = match traces {
+        Some([one]) => Some(*one),
+        Some([]) => return Ok(None),
+        _ => None,
+    };
+    Ok(Some(RowFilter {
+        streams,
+        trace_id,
+        ..RowFilter::in_range(range)
+    }))
+}
+
+/// What a span scan reads besides what is asked for when later versions may hide rows.
+pub(crate) fn with_identity(request: &SpanScanRequest) -> Cow<'_, SpanScanRequest> {
+    let columns = request.columns;
+    if columns.trace_id && columns.span_ids && columns.kind {
+        return Cow::Borrowed(request);
+    }
+    let mut wider = request.clone();
+    wider.columns = SpanColumnSet {
+        trace_id: true,
+        span_ids: true,
+        kind: true,
+        ..columns
+    };
+    Cow::Owned(wider)
 }

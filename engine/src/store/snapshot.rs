@@ -24,7 +24,10 @@ use crate::head::data::HeadData;
 use crate::head::tenant::Tenant;
 use crate::index::Matcher;
 use crate::model::{Generation, Labels, TimeRange, TimestampNs};
-use crate::scan::{LogScan, MetricScan, ScanRequest, SpanScan, listing};
+use crate::rows::{LogScanRequest, SpanScanRequest};
+use crate::scan::{
+    LogBlockScan, LogScan, MetricScan, ScanRequest, SpanBlockScan, SpanScan, listing,
+};
 
 /// Numbers of live pins, ascending. 0 is no pin.
 pub(crate) type LivePins = SmallVec<[u64; 4]>;
@@ -311,6 +314,30 @@ impl Snapshot {
     pub fn scan_spans(&self, context: &RequestContext, request: &ScanRequest) -> Result<SpanScan> {
         self.check(context, request.generation)?;
         SpanScan::new(&self.engine, context, request, &self.at)
+    }
+
+    /// Log records as blocks of columns.
+    ///
+    /// # Errors
+    /// As [`Snapshot::scan_logs`].
+    pub fn scan_log_blocks(
+        &self,
+        context: &RequestContext,
+        request: &LogScanRequest,
+    ) -> Result<LogBlockScan> {
+        LogBlockScan::new(&self.engine, context, request, &self.at)
+    }
+
+    /// Spans as blocks of columns; of a span that was written several times the last version.
+    ///
+    /// # Errors
+    /// As [`Snapshot::scan_logs`].
+    pub fn scan_span_blocks(
+        &self,
+        context: &RequestContext,
+        request: &SpanScanRequest,
+    ) -> Result<SpanBlockScan> {
+        SpanBlockScan::new(&self.engine, context, request, &self.at)
     }
 
     /// Label names of the selected metric series, sorted.

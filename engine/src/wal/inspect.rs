@@ -92,8 +92,8 @@ fn describe(
         ("histograms", record.histograms.len()),
         ("exemplars", record.exemplars.len()),
         ("metadata", record.metadata.len()),
-        ("log records", record.logs.len()),
-        ("spans", record.spans.len()),
+        ("log records", record.log_records()),
+        ("spans", record.span_count()),
     ];
     let counts: Vec<String> = counts
         .iter()

@@ -27,8 +27,7 @@ pub(crate) use format::FILE_MAGIC;
 pub use format::FORMAT_VERSION;
 pub(crate) use inspect::inspect;
 pub use record::{
-    Deletion, EncodedRecord, HistogramRow, LogEntry, Record, RecordRef, SampleRows, Samples,
-    SpanEntry, StateOp,
+    Deletion, EncodedRecord, HistogramRow, Record, RecordRef, SampleRows, Samples, StateOp,
 };
 pub use replay::{
     Followed, Follower, LogPosition, LogStart, ReplayReport, TornTail, is_pristine, replay,

@@ -14,9 +14,10 @@ use chronolith_engine::model::{
     Signal, Span, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, Stream, TimeRange, TraceId,
 };
 use chronolith_engine::model::{Labels, TimestampNs};
+use chronolith_engine::rows::{LogBatch, SpanBatch};
 use chronolith_engine::wal::{
-    Applier, Deletion, HistogramRow, LogEntry, LogStart, Logged, RecordRef, SampleRows, SpanEntry,
-    StateOp, Wal, WalOptions, replay,
+    Applier, Deletion, HistogramRow, LogStart, Logged, RecordRef, SampleRows, StateOp, Wal,
+    WalOptions, replay,
 };
 use chronolith_engine::{Matcher, Result, TenantId};
 
@@ -87,19 +88,28 @@ fn read(bytes: &[u8]) -> Option<u64> {
         next += 1;
         // What was decoded is well-formed: it can be encoded, and its references resolve.
         let _ = record.as_record_ref().encode()?;
-        let streams = record.streams.len();
-        assert!(
-            record
-                .logs
-                .iter()
-                .all(|entry| (entry.stream as usize) < streams)
-        );
-        assert!(
-            record
-                .spans
-                .iter()
-                .all(|entry| (entry.stream as usize) < streams)
-        );
+        for batch in &record.logs {
+            let streams = batch.streams().len();
+            assert!(
+                batch
+                    .columns()
+                    .stream
+                    .iter()
+                    .all(|s| (*s as usize) < streams)
+            );
+            (0..batch.len()).for_each(|row| drop(batch.record(row)));
+        }
+        for batch in &record.spans {
+            let streams = batch.streams().len();
+            assert!(
+                batch
+                    .columns()
+                    .stream
+                    .iter()
+                    .all(|s| (*s as usize) < streams)
+            );
+            (0..batch.len()).for_each(|row| drop(batch.span(row)));
+        }
         assert_eq!(record.samples.times.len(), record.samples.values.len());
         assert_eq!(record.samples.times.len(), record.samples.series.len());
         Ok(())
@@ -296,16 +306,16 @@ fn append_all(wal: &Wal<()>) -> Result<()> {
             attributes,
         }],
     };
-    let logs = [LogEntry {
-        stream: 0,
-        record: Arc::new(log),
-    }];
-    let spans = [SpanEntry {
-        stream: 0,
-        span: Arc::new(span),
-    }];
+    let mut logs = LogBatch::new();
+    let mut spans = SpanBatch::new();
+    for stream in &streams {
+        logs.stream(Arc::clone(stream));
+        spans.stream(Arc::clone(stream));
+    }
+    logs.push(0, &log);
+    spans.push(0, &span);
+    let (logs, spans) = ([Arc::new(logs)], [Arc::new(spans)]);
     let third = RecordRef {
-        streams: &streams,
         logs: &logs,
         spans: &spans,
         ..record()

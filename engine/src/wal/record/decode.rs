@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
+use super::batches;
 use super::decimal::read_values;
-use super::encode::row_flag;
 use super::values::{ATTRIBUTE_DEPTH_MAX, read_attributes, read_histogram, read_times, read_value};
-use super::{
-    Deletion, HistogramRow, LogEntry, Record, Samples, SpanEntry, StateOp, body_flag, section,
-};
+use super::{Deletion, HistogramRow, Record, Samples, StateOp, body_flag, section};
 use crate::context::TenantId;
 use crate::index::{MatchOp, Matcher};
 use crate::model::{
@@ -16,6 +14,7 @@ use crate::model::{
     Signal, Span, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, Stream, TimeRange,
     TimestampNs, TraceId,
 };
+use crate::rows::{LogBatch, SpanBatch};
 use crate::wal::cursor::{Cursor, Malformed};
 use crate::wal::format::{RECORD_FLAG_ZSTD, RecordHeader};
 
@@ -55,6 +54,7 @@ impl Record {
             record.derivation = Some(Arc::from(cursor.text()?));
         }
         let mut tag_before = 0;
+        let mut streams = Vec::new();
         while cursor.remaining() > 0 {
             let tag = cursor.u8()?;
             if tag <= tag_before {
@@ -66,26 +66,14 @@ impl Record {
             let offset = cursor.position();
             let inner = &mut Cursor::new(cursor.take(size)?);
             record
-                .read_section(tag, count, inner)
+                .read_section(tag, count, inner, &mut streams)
                 .and_then(|()| inner.finish())
                 .map_err(|error| Malformed {
                     offset: offset + error.offset,
                     ..error
                 })?;
         }
-        record.check_streams(cursor)?;
         Ok(record)
-    }
-
-    fn check_streams(&self, cursor: &Cursor<'_>) -> Result<(), Malformed> {
-        let known = |stream: u32| (stream as usize) < self.streams.len();
-        let logs = self.logs.iter().all(|entry| known(entry.stream));
-        let spans = self.spans.iter().all(|entry| known(entry.stream));
-        if logs && spans {
-            Ok(())
-        } else {
-            Err(cursor.malformed("row names a stream that is not there"))
-        }
     }
 
     fn read_section(
@@ -93,6 +81,7 @@ impl Record {
         tag: u8,
         count: usize,
         cursor: &mut Cursor<'_>,
+        streams: &mut Vec<Arc<Stream>>,
     ) -> Result<(), Malformed> {
         let mut ids = Ids::default();
         let mut time = 0_i64;
@@ -135,24 +124,24 @@ impl Record {
                 })?;
             }
             section::METADATA => self.metadata = rows(cursor, count, 4, read_metadata)?,
-            section::STREAMS => self.streams = rows(cursor, count, 5, read_stream)?,
+            section::STREAMS => *streams = rows(cursor, count, 5, read_stream)?,
             section::LOGS => {
-                self.logs = rows(cursor, count, 9, |cursor| {
-                    let stream = cursor.narrow("stream index out of range")?;
-                    let record = read_log(cursor, time)?;
-                    time = record.time.0;
-                    let record = Arc::new(record);
-                    Ok(LogEntry { stream, record })
-                })?;
+                let batch = read_old_logs(cursor, count, std::mem::take(streams))?;
+                // Spans of the same record may name the streams too.
+                streams.clone_from(&batch.streams);
+                self.logs.push(Arc::new(batch));
             }
             section::SPANS => {
-                self.spans = rows(cursor, count, 35, |cursor| {
-                    let stream = cursor.narrow("stream index out of range")?;
-                    let span = read_span(cursor, time)?;
-                    time = span.time.0;
-                    let span = Arc::new(span);
-                    Ok(SpanEntry { stream, span })
-                })?;
+                let batch = read_old_spans(cursor, count, std::mem::take(streams))?;
+                self.spans.push(Arc::new(batch));
+            }
+            section::LOG_BATCHES => {
+                let batches = rows(cursor, count, 3, batches::read_logs)?;
+                self.logs.extend(batches.into_iter().map(Arc::new));
+            }
+            section::SPAN_BATCHES => {
+                let batches = rows(cursor, count, 3, batches::read_spans)?;
+                self.spans.extend(batches.into_iter().map(Arc::new));
             }
             section::STATE => self.state = rows(cursor, count, 4, read_state)?,
             section::DELETIONS => self.deletions = rows(cursor, count, 20, read_deletion)?,
@@ -166,7 +155,7 @@ impl Record {
 }
 
 /// Reads `count` rows of at least `bytes_min` bytes each.
-fn rows<T>(
+pub(super) fn rows<T>(
     cursor: &mut Cursor<'_>,
     count: usize,
     bytes_min: usize,
@@ -226,7 +215,7 @@ fn read_metadata(cursor: &mut Cursor<'_>) -> Result<(String, Metadata), Malforme
     Ok((metric, metadata))
 }
 
-fn read_stream(cursor: &mut Cursor<'_>) -> Result<Arc<Stream>, Malformed> {
+pub(super) fn read_stream(cursor: &mut Cursor<'_>) -> Result<Arc<Stream>, Malformed> {
     Ok(Arc::new(Stream {
         labels: read_labels(cursor)?,
         resource: read_attributes(cursor)?,
@@ -236,6 +225,57 @@ fn read_stream(cursor: &mut Cursor<'_>) -> Result<Arc<Stream>, Malformed> {
             attributes: read_attributes(cursor)?,
         },
     }))
+}
+
+/// The stream of a row, which must be one of `streams`.
+fn read_stream_index(cursor: &mut Cursor<'_>, streams: &[Arc<Stream>]) -> Result<u32, Malformed> {
+    let stream: u32 = cursor.narrow("stream index out of range")?;
+    if stream as usize >= streams.len() {
+        return Err(cursor.malformed("row names a stream that is not there"));
+    }
+    Ok(stream)
+}
+
+/// Log records as they were written one by one.
+fn read_old_logs(
+    cursor: &mut Cursor<'_>,
+    count: usize,
+    streams: Vec<Arc<Stream>>,
+) -> Result<LogBatch, Malformed> {
+    let mut batch = LogBatch {
+        streams,
+        ..LogBatch::default()
+    };
+    let mut time = 0;
+    rows(cursor, count, 9, |cursor| {
+        let stream = read_stream_index(cursor, &batch.streams)?;
+        let record = read_log(cursor, time)?;
+        time = record.time.0;
+        batch.push(stream, &record);
+        Ok(())
+    })?;
+    Ok(batch)
+}
+
+/// Spans as they were written one by one.
+fn read_old_spans(
+    cursor: &mut Cursor<'_>,
+    count: usize,
+    streams: Vec<Arc<Stream>>,
+) -> Result<SpanBatch, Malformed> {
+    let mut batch = SpanBatch {
+        streams,
+        ..SpanBatch::default()
+    };
+    let mut time = 0;
+    rows(cursor, count, 35, |cursor| {
+        let stream = read_stream_index(cursor, &batch.streams)?;
+        let span = read_span(cursor, time)?;
+        time = span.time.0;
+        batch.push(stream, &span);
+        Ok(())
+    })?;
+    Ok(batch)
 }
 
 fn read_log(cursor: &mut Cursor<'_>, time_before: i64) -> Result<LogRecord, Malformed> {
@@ -370,4 +410,13 @@ pub(crate) fn read_matchers(cursor: &mut Cursor<'_>) -> Result<Vec<Matcher>, Mal
         let value = cursor.text()?;
         Matcher::new(name, op, value).map_err(|_| cursor.malformed("regex does not compile"))
     })
+}
+
+/// Bits that say which optional fields of a row follow.
+pub(super) mod row_flag {
+    pub(in crate::wal::record) const TRACE_ID: u8 = 1;
+    pub(in crate::wal::record) const SPAN_ID: u8 = 1 << 1;
+    pub(in crate::wal::record) const PARENT: u8 = 1 << 2;
+    pub(in crate::wal::record) const KNOWN_LOG: u8 = TRACE_ID | SPAN_ID;
+    pub(in crate::wal::record) const KNOWN_SPAN: u8 = PARENT;
 }

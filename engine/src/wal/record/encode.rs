@@ -2,14 +2,13 @@
 
 use std::cell::RefCell;
 
+use super::batches::{self, Refused};
 use super::decimal::write_values;
-use super::values::{
-    ATTRIBUTE_DEPTH_MAX, TooDeep, write_attributes, write_histogram, write_times, write_value,
-};
+use super::values::{ATTRIBUTE_DEPTH_MAX, write_histogram, write_times};
 use super::{RecordRef, SampleRows, body_flag, section};
 use crate::codec::varint::{write_i64, write_u64};
 use crate::error::{EngineError, Result};
-use crate::model::{LogRecord, SeriesRef, Span};
+use crate::model::SeriesRef;
 use crate::wal::cursor::{write_bytes, write_text};
 use crate::wal::format::{
     RECORD_BODY_BYTES_MAX, RECORD_FLAG_ZSTD, RECORD_HEADER_BYTES, RecordHeader,
@@ -17,7 +16,9 @@ use crate::wal::format::{
 
 /// Bodies below this are stored as they are: compression would save less than it costs.
 const COMPRESS_BYTES_MIN: usize = 256;
-/// Measured on remote-write bodies (benches/RESULTS.md): higher levels cost more than they save.
+/// Log records and spans are stored as they are: compressing them would cost more than all else on
+/// their way to the log, and the log is short-lived. Level of all others, as
+/// measured on remote-write bodies (benches/RESULTS.md): higher levels cost more than they save.
 const COMPRESS_LEVEL: i32 = 1;
 /// A thread's scratch buffer is given back when a request made it larger than this.
 const SCRATCH_BYTES_MAX: usize = 4 << 20;
@@ -68,12 +69,15 @@ impl RecordRef<'_> {
         self.check()?;
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.body.clear();
-            self.write_body(&mut scratch.body).map_err(|TooDeep| {
-                EngineError::InvalidArgument(format!(
-                    "attribute nested deeper than {ATTRIBUTE_DEPTH_MAX} levels"
-                ))
+            self.write_body(&mut scratch.body).map_err(|refused| {
+                EngineError::InvalidArgument(match refused {
+                    Refused::Deep => {
+                        format!("attribute nested deeper than {ATTRIBUTE_DEPTH_MAX} levels")
+                    }
+                    Refused::Torn => "a row of a batch was begun and not finished".to_owned(),
+                })
             })?;
-            let encoded = scratch.seal();
+            let encoded = scratch.seal(self.logs.is_empty() && self.spans.is_empty());
             scratch.trim();
             encoded
         })
@@ -89,16 +93,10 @@ impl RecordRef<'_> {
         {
             return refuse("columns of samples differ in length");
         }
-        let streams = self.streams.len();
-        let mut used = (self.logs.iter().map(|entry| entry.stream))
-            .chain(self.spans.iter().map(|entry| entry.stream));
-        if used.any(|stream| stream as usize >= streams) {
-            return refuse("row names a stream that the record does not define");
-        }
         Ok(())
     }
 
-    fn write_body(&self, out: &mut Vec<u8>) -> Result<(), TooDeep> {
+    fn write_body(&self, out: &mut Vec<u8>) -> Result<(), Refused> {
         let mut flags = 0;
         if self.batch.is_some() {
             flags |= body_flag::BATCH;
@@ -116,9 +114,8 @@ impl RecordRef<'_> {
             write_text(out, derivation);
         }
         self.write_metrics(out);
-        self.write_rows(out)?;
         self.write_changes(out);
-        Ok(())
+        self.write_rows(out)
     }
 
     fn write_metrics(&self, out: &mut Vec<u8>) {
@@ -171,34 +168,16 @@ impl RecordRef<'_> {
         });
     }
 
-    fn write_rows(&self, out: &mut Vec<u8>) -> Result<(), TooDeep> {
-        try_section(out, section::STREAMS, self.streams.len(), |out| {
-            for stream in self.streams {
-                write_bytes(out, stream.labels.as_bytes());
-                write_attributes(out, &stream.resource)?;
-                write_text(out, &stream.scope.name);
-                write_text(out, &stream.scope.version);
-                write_attributes(out, &stream.scope.attributes)?;
-            }
-            Ok(())
+    fn write_rows(&self, out: &mut Vec<u8>) -> Result<(), Refused> {
+        try_section(out, section::LOG_BATCHES, self.logs.len(), |out| {
+            self.logs
+                .iter()
+                .try_for_each(|batch| batches::write_logs(out, batch))
         })?;
-        try_section(out, section::LOGS, self.logs.len(), |out| {
-            let mut time = 0;
-            for entry in self.logs {
-                write_u64(out, u64::from(entry.stream));
-                write_log(out, &entry.record, time)?;
-                time = entry.record.time.0;
-            }
-            Ok(())
-        })?;
-        try_section(out, section::SPANS, self.spans.len(), |out| {
-            let mut time = 0;
-            for entry in self.spans {
-                write_u64(out, u64::from(entry.stream));
-                write_span(out, &entry.span, time)?;
-                time = entry.span.time.0;
-            }
-            Ok(())
+        try_section(out, section::SPAN_BATCHES, self.spans.len(), |out| {
+            self.spans
+                .iter()
+                .try_for_each(|batch| batches::write_spans(out, batch))
         })
     }
 
@@ -232,15 +211,15 @@ impl RecordRef<'_> {
 }
 
 impl Scratch {
-    /// Makes a record of the body.
-    fn seal(&mut self) -> Result<EncodedRecord> {
+    /// Makes a record of the body, compressed if `is_packed` and if that makes it smaller.
+    fn seal(&mut self, is_packed: bool) -> Result<EncodedRecord> {
         let size = self.body.len();
         if size > RECORD_BODY_BYTES_MAX {
             return Err(EngineError::InvalidArgument(format!(
                 "request of {size} bytes, at most {RECORD_BODY_BYTES_MAX} are accepted"
             )));
         }
-        let (payload, flags) = if size >= COMPRESS_BYTES_MIN && self.compress() {
+        let (payload, flags) = if is_packed && size >= COMPRESS_BYTES_MIN && self.compress() {
             (&self.packed, RECORD_FLAG_ZSTD)
         } else {
             (&self.body, 0)
@@ -291,8 +270,8 @@ fn try_section(
     out: &mut Vec<u8>,
     tag: u8,
     count: usize,
-    write: impl FnOnce(&mut Vec<u8>) -> Result<(), TooDeep>,
-) -> Result<(), TooDeep> {
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), Refused>,
+) -> Result<(), Refused> {
     if count == 0 {
         return Ok(());
     }
@@ -329,72 +308,6 @@ fn write_samples(out: &mut Vec<u8>, rows: &SampleRows<'_>) {
     write_times(out, rows.times);
     write_times(out, rows.starts);
     write_values(out, rows.values);
-}
-
-/// Bits that say which optional fields of a row follow.
-pub(super) mod row_flag {
-    pub(crate) const TRACE_ID: u8 = 1;
-    pub(crate) const SPAN_ID: u8 = 1 << 1;
-    pub(crate) const PARENT: u8 = 1 << 2;
-    pub(crate) const KNOWN_LOG: u8 = TRACE_ID | SPAN_ID;
-    pub(crate) const KNOWN_SPAN: u8 = PARENT;
-}
-
-fn write_log(out: &mut Vec<u8>, record: &LogRecord, time_before: i64) -> Result<(), TooDeep> {
-    let mut flags = 0;
-    if record.trace_id.is_some() {
-        flags |= row_flag::TRACE_ID;
-    }
-    if record.span_id.is_some() {
-        flags |= row_flag::SPAN_ID;
-    }
-    out.push(flags);
-    write_i64(out, record.time.0.wrapping_sub(time_before));
-    write_i64(out, record.observed_time.0.wrapping_sub(record.time.0));
-    out.push(record.severity);
-    write_text(out, &record.severity_text);
-    write_text(out, &record.event_name);
-    if let Some(id) = record.trace_id {
-        out.extend_from_slice(&id.0);
-    }
-    if let Some(id) = record.span_id {
-        out.extend_from_slice(&id.0);
-    }
-    write_value(out, &record.body, ATTRIBUTE_DEPTH_MAX)?;
-    write_attributes(out, &record.attributes)
-}
-
-fn write_span(out: &mut Vec<u8>, span: &Span, time_before: i64) -> Result<(), TooDeep> {
-    out.push(if span.parent_span_id.is_some() {
-        row_flag::PARENT
-    } else {
-        0
-    });
-    out.extend_from_slice(&span.trace_id.0);
-    out.extend_from_slice(&span.span_id.0);
-    if let Some(id) = span.parent_span_id {
-        out.extend_from_slice(&id.0);
-    }
-    out.push(span.kind as u8);
-    out.push(span.status as u8);
-    write_i64(out, span.time.0.wrapping_sub(time_before));
-    write_i64(out, span.duration_ns);
-    write_text(out, &span.name);
-    write_text(out, &span.status_message);
-    write_attributes(out, &span.attributes)?;
-    write_u64(out, span.events.len() as u64);
-    for event in &span.events {
-        write_i64(out, event.time.0.wrapping_sub(span.time.0));
-        write_text(out, &event.name);
-        write_attributes(out, &event.attributes)?;
-    }
-    write_u64(out, span.links.len() as u64);
-    for link in &span.links {
-        out.extend_from_slice(&link.trace_id.0);
-        out.extend_from_slice(&link.span_id.0);
-        write_attributes(out, &link.attributes)?;
-    }
-    Ok(())
 }
 
 fn write_range(out: &mut Vec<u8>, range: crate::model::TimeRange) {

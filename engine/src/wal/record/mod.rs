@@ -7,6 +7,7 @@
 //!
 //! Layout in `docs/formats/wal.md`.
 
+mod batches;
 mod decimal;
 mod decode;
 mod encode;
@@ -22,9 +23,10 @@ pub(crate) use encode::write_matchers;
 use crate::context::TenantId;
 use crate::index::Matcher;
 use crate::model::{
-    BatchId, Exemplar, Generation, Histogram, Labels, LogRecord, Metadata, SeriesRef, Signal, Span,
-    Stream, TimeRange, TimestampNs,
+    BatchId, Exemplar, Generation, Histogram, Labels, Metadata, SeriesRef, Signal, TimeRange,
+    TimestampNs,
 };
+use crate::rows::{LogBatch, SpanBatch};
 
 /// Float samples as columns of equal length, borrowed.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,24 +80,6 @@ pub struct HistogramRow {
     pub histogram: Arc<Histogram>,
 }
 
-/// One log record; `stream` is an index into the streams of the same record.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LogEntry {
-    /// Which stream.
-    pub stream: u32,
-    /// What was logged.
-    pub record: Arc<LogRecord>,
-}
-
-/// One span; `stream` is an index into the streams of the same record.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SpanEntry {
-    /// Which stream.
-    pub stream: u32,
-    /// The span.
-    pub span: Arc<Span>,
-}
-
 /// A change of a state document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateOp {
@@ -147,12 +131,10 @@ pub struct RecordRef<'a> {
     pub exemplars: &'a [(SeriesRef, Exemplar)],
     /// Metadata by metric name.
     pub metadata: &'a [(String, Metadata)],
-    /// Streams that the log records and spans below name by index.
-    pub streams: &'a [Arc<Stream>],
-    /// Log records.
-    pub logs: &'a [LogEntry],
-    /// Spans.
-    pub spans: &'a [SpanEntry],
+    /// Log records, earlier ones first.
+    pub logs: &'a [Arc<LogBatch>],
+    /// Spans, earlier ones first.
+    pub spans: &'a [Arc<SpanBatch>],
     /// Changes of state documents.
     pub state: &'a [StateOp],
     /// Deletions.
@@ -175,7 +157,6 @@ impl<'a> RecordRef<'a> {
             histograms: &[],
             exemplars: &[],
             metadata: &[],
-            streams: &[],
             logs: &[],
             spans: &[],
             state: &[],
@@ -206,12 +187,10 @@ pub struct Record {
     pub exemplars: Vec<(SeriesRef, Exemplar)>,
     /// Metadata by metric name.
     pub metadata: Vec<(String, Metadata)>,
-    /// Streams that the log records and spans below name by index.
-    pub streams: Vec<Arc<Stream>>,
-    /// Log records; their stream indexes are valid.
-    pub logs: Vec<LogEntry>,
-    /// Spans; their stream indexes are valid.
-    pub spans: Vec<SpanEntry>,
+    /// Log records, earlier ones first.
+    pub logs: Vec<Arc<LogBatch>>,
+    /// Spans, earlier ones first.
+    pub spans: Vec<Arc<SpanBatch>>,
     /// Changes of state documents.
     pub state: Vec<StateOp>,
     /// Deletions.
@@ -234,7 +213,6 @@ impl Record {
             histograms: &self.histograms,
             exemplars: &self.exemplars,
             metadata: &self.metadata,
-            streams: &self.streams,
             logs: &self.logs,
             spans: &self.spans,
             state: &self.state,
@@ -243,10 +221,22 @@ impl Record {
         }
     }
 
+    /// How many log records there are.
+    #[must_use]
+    pub fn log_records(&self) -> usize {
+        self.logs.iter().map(|batch| batch.len()).sum()
+    }
+
+    /// How many spans there are.
+    #[must_use]
+    pub fn span_count(&self) -> usize {
+        self.spans.iter().map(|batch| batch.len()).sum()
+    }
+
     /// Rows of all kinds (not definitions).
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.samples.values.len() + self.histograms.len() + self.logs.len() + self.spans.len()
+        self.samples.values.len() + self.histograms.len() + self.log_records() + self.span_count()
     }
 }
 
@@ -257,12 +247,15 @@ mod section {
     pub(super) const HISTOGRAMS: u8 = 3;
     pub(super) const EXEMPLARS: u8 = 4;
     pub(super) const METADATA: u8 = 5;
+    /// Streams of the two sections below. These three are read and no longer written.
     pub(super) const STREAMS: u8 = 6;
     pub(super) const LOGS: u8 = 7;
     pub(super) const SPANS: u8 = 8;
     pub(super) const STATE: u8 = 9;
     pub(super) const DELETIONS: u8 = 10;
     pub(super) const SOURCES: u8 = 12;
+    pub(super) const LOG_BATCHES: u8 = 13;
+    pub(super) const SPAN_BATCHES: u8 = 14;
 }
 
 /// Bits of the first byte of a record's body.
@@ -291,5 +284,7 @@ mod value_column {
     pub(super) const DECIMAL: u8 = 1;
 }
 
+#[cfg(test)]
+mod old_rows;
 #[cfg(test)]
 mod tests;

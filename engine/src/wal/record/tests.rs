@@ -3,8 +3,8 @@
 use super::*;
 use crate::index::MatchOp;
 use crate::model::{
-    AttributeValue, BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, MetricType, Scope,
-    SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, TraceId,
+    AttributeValue, BucketSpan, CUSTOM_BUCKETS_SCHEMA, CounterResetHint, LogRecord, MetricType,
+    Scope, Span, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, Stream, TraceId,
 };
 use crate::wal::format::{RECORD_HEADER_BYTES, RecordHeader};
 
@@ -26,6 +26,96 @@ fn attributes() -> Vec<(String, AttributeValue)> {
         ),
         ("text".into(), AttributeValue::String(String::new())),
     ]
+}
+
+fn stream() -> Arc<Stream> {
+    Arc::new(Stream {
+        labels: Labels::from_pairs([("__name__", "up"), ("job", "c")]).unwrap(),
+        resource: attributes(),
+        scope: Scope {
+            name: "lib".into(),
+            version: "1".into(),
+            attributes: attributes(),
+        },
+    })
+}
+
+fn log() -> LogRecord {
+    LogRecord {
+        time: TimestampNs(i64::MAX),
+        observed_time: TimestampNs(i64::MIN),
+        severity: 17,
+        severity_text: "ERROR".into(),
+        body: AttributeValue::Map(attributes()),
+        attributes: attributes(),
+        trace_id: Some(TraceId([1; 16])),
+        span_id: Some(SpanId([2; 8])),
+        event_name: "e".into(),
+    }
+}
+
+fn plain_log() -> LogRecord {
+    LogRecord {
+        body: AttributeValue::String("öffne".into()),
+        trace_id: None,
+        severity: 9,
+        ..log()
+    }
+}
+
+fn span() -> Span {
+    Span {
+        trace_id: TraceId([1; 16]),
+        span_id: SpanId([2; 8]),
+        parent_span_id: Some(SpanId([3; 8])),
+        trace_state: String::new(),
+        name: "GET /".into(),
+        kind: SpanKind::Server,
+        time: TimestampNs(10),
+        duration_ns: -4,
+        status: SpanStatus::Error,
+        status_message: "no".into(),
+        attributes: attributes(),
+        events: vec![SpanEvent {
+            time: TimestampNs(11),
+            name: "ev".into(),
+            attributes: attributes(),
+        }],
+        links: vec![SpanLink {
+            trace_id: TraceId([4; 16]),
+            span_id: SpanId([5; 8]),
+            attributes: attributes(),
+        }],
+    }
+}
+
+fn log_batch(logs: &[LogRecord]) -> LogBatch {
+    let mut batch = LogBatch::new();
+    let number = batch.stream(stream());
+    logs.iter().for_each(|log| batch.push(number, log));
+    batch
+}
+
+fn span_batch(spans: &[Span]) -> SpanBatch {
+    let mut batch = SpanBatch::new();
+    let number = batch.stream(stream());
+    spans.iter().for_each(|span| batch.push(number, span));
+    batch
+}
+
+/// Log records and spans as they were written one by one, until they were written as batches.
+#[test]
+fn rows_of_earlier_versions_are_read() {
+    use super::old_rows;
+    let mut body = Vec::new();
+    old_rows::write(&mut body, &stream(), &[log(), plain_log()], &[span()]);
+    let sealed = [&RecordHeader::of(&body, body.len() as u32, 0), &body[..]].concat();
+    let decoded = decode(&sealed).unwrap();
+    assert_eq!(decoded.log_records(), 2);
+    assert_eq!(*decoded.logs[0].streams()[0], *stream());
+    assert_eq!(decoded.logs[0].record(0), log());
+    assert_eq!(decoded.logs[0].record(1), plain_log());
+    assert_eq!(decoded.spans[0].span(0), span());
 }
 
 /// A record with something in every section.
@@ -109,55 +199,8 @@ pub(in crate::wal) fn full_record() -> Record {
                 help: "is it up".into(),
             },
         )],
-        streams: vec![Arc::new(Stream {
-            labels: labels("c"),
-            resource: attributes(),
-            scope: Scope {
-                name: "lib".into(),
-                version: "1".into(),
-                attributes: attributes(),
-            },
-        })],
-        logs: vec![LogEntry {
-            stream: 0,
-            record: Arc::new(LogRecord {
-                time: TimestampNs(i64::MAX),
-                observed_time: TimestampNs(i64::MIN),
-                severity: 17,
-                severity_text: "ERROR".into(),
-                body: AttributeValue::Map(attributes()),
-                attributes: attributes(),
-                trace_id: Some(TraceId([1; 16])),
-                span_id: Some(SpanId([2; 8])),
-                event_name: "e".into(),
-            }),
-        }],
-        spans: vec![SpanEntry {
-            stream: 0,
-            span: Arc::new(Span {
-                trace_id: TraceId([1; 16]),
-                span_id: SpanId([2; 8]),
-                parent_span_id: Some(SpanId([3; 8])),
-                trace_state: String::new(),
-                name: "GET /".into(),
-                kind: SpanKind::Server,
-                time: TimestampNs(10),
-                duration_ns: -4,
-                status: SpanStatus::Error,
-                status_message: "no".into(),
-                attributes: attributes(),
-                events: vec![SpanEvent {
-                    time: TimestampNs(11),
-                    name: "ev".into(),
-                    attributes: attributes(),
-                }],
-                links: vec![SpanLink {
-                    trace_id: TraceId([4; 16]),
-                    span_id: SpanId([5; 8]),
-                    attributes: attributes(),
-                }],
-            }),
-        }],
+        logs: vec![Arc::new(log_batch(&[log(), plain_log()]))],
+        spans: vec![Arc::new(span_batch(&[span()]))],
         state: vec![
             StateOp {
                 collection: Arc::from("dash"),
@@ -237,18 +280,41 @@ fn wrong_requests_are_refused_before_anything_is_written() {
     let mut record = RecordRef::new(&tenant, TimestampNs(0));
     record.samples.times = &[1];
     assert!(record.encode().is_err());
-    let full = full_record();
-    let mut record = full.as_record_ref();
-    record.streams = &[];
-    assert!(record.encode().is_err());
+    let mut torn = LogBatch::new();
+    let number = torn.stream(stream());
+    torn.row(number, TimestampNs(0));
+    let record = Record {
+        logs: vec![Arc::new(torn)],
+        ..Record::default()
+    };
+    let error = record.as_record_ref().encode().unwrap_err();
+    assert!(error.to_string().contains("not finished"), "{error}");
     let mut nested = AttributeValue::Null;
     for _ in 0..100 {
         nested = AttributeValue::Array(vec![nested]);
     }
-    let mut record = full_record();
-    let mut log = (*record.logs[0].record).clone();
-    log.body = nested;
-    record.logs[0].record = Arc::new(log);
+    let deep_body = LogRecord {
+        body: nested.clone(),
+        ..log()
+    };
+    let deep_attribute = LogRecord {
+        attributes: vec![("k".into(), nested.clone())],
+        ..log()
+    };
+    for deep in [deep_body, deep_attribute] {
+        let record = Record {
+            logs: vec![Arc::new(log_batch(&[deep]))],
+            ..Record::default()
+        };
+        let error = record.as_record_ref().encode().unwrap_err();
+        assert!(error.to_string().contains("nested deeper"), "{error}");
+    }
+    let mut deep = span();
+    deep.links[0].attributes = vec![("k".into(), nested)];
+    let record = Record {
+        spans: vec![Arc::new(span_batch(&[deep]))],
+        ..Record::default()
+    };
     let error = record.as_record_ref().encode().unwrap_err();
     assert!(error.to_string().contains("nested deeper"), "{error}");
 }
@@ -273,7 +339,8 @@ fn hostile_bodies_are_errors_not_panics() {
     let record = full_record();
     let encoded = record.as_record_ref().encode().unwrap();
     let (header, payload, _) = RecordHeader::split(encoded.as_bytes()).unwrap();
-    let body = zstd::bulk::decompress(payload, header.body_bytes as usize).unwrap();
+    let body = payload.to_vec();
+    assert_eq!(header.flags, 0, "rows are stored as they are");
     let plain = |body: &[u8]| {
         let sealed = [&RecordHeader::of(body, body.len() as u32, 0), body].concat();
         let (header, payload, _) = RecordHeader::split(&sealed).unwrap();
