@@ -45,6 +45,7 @@ pub static TARGETS: &[&Target] = &[
     &targets::store::STORE,
     &targets::promql::PROMQL,
     &targets::promql::NUMBERS,
+    &targets::traceql::TRACEQL,
     &targets::sql::SQL,
     &targets::ingest::REMOTE_WRITE,
     &targets::ingest::EXPOSITION,

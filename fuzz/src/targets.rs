@@ -12,4 +12,5 @@ pub mod segment;
 pub mod sql;
 pub mod state;
 pub mod store;
+pub mod traceql;
 pub mod wal;

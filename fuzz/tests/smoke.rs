@@ -100,6 +100,7 @@ smoke_tests! {
     store: targets::store::STORE,
     promql: targets::promql::PROMQL,
     durations: targets::promql::NUMBERS,
+    traceql: targets::traceql::TRACEQL,
     sql: targets::sql::SQL,
     remote_write: targets::ingest::REMOTE_WRITE,
     exposition: targets::ingest::EXPOSITION,

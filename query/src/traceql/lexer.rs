@@ -461,7 +461,8 @@ pub(super) fn parse_duration(text: &str) -> Option<i64> {
         let ns = match number.parse::<i64>() {
             Ok(whole) => whole.checked_mul(scale as i64)?,
             Err(_) => {
-                let ns = number.parse::<f64>().ok()? * scale;
+                // Rounded: 1.001 s is a billion and a million, not one less.
+                let ns = (number.parse::<f64>().ok()? * scale).round();
                 (ns < i64::MAX as f64).then_some(ns as i64)?
             }
         };
@@ -528,6 +529,7 @@ mod tests {
         assert!(Lexer::new("100000000000000000000").next().is_err());
         assert!(Lexer::new("10x").next().is_err());
         assert_eq!(parse_duration("99999999999y"), None);
+        assert_eq!(parse_duration("1.001s"), Some(1_001_000_000));
         assert_eq!(parse_duration("1"), None);
     }
 

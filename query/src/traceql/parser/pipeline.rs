@@ -474,7 +474,8 @@ fn plain_number(scalar: &ScalarExpr) -> Option<f64> {
         },
         ScalarExpr::Operation(operation) => {
             let (lhs, rhs) = (plain_number(&operation.lhs)?, plain_number(&operation.rhs)?);
-            Some(operation.op.apply(lhs, rhs))
+            let number = operation.op.apply(lhs, rhs);
+            number.is_finite().then_some(number)
         }
         ScalarExpr::Aggregate(_) | ScalarExpr::Pipeline(_) => None,
     }

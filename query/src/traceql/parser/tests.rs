@@ -94,6 +94,7 @@ fn faults_say_where() {
         "{} | select(1)",
         "({}",
         "{})",
+        "({} | rate()) * (1 / 0)",
     ] {
         assert_eq!(fault(query), Some(FaultKind::Parse), "{query}");
     }

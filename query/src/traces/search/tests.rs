@@ -1,16 +1,43 @@
 use super::*;
 use crate::traceql;
+use crate::traces::memory::MemorySpans;
 use crate::traces::sample::spans;
+use crate::traces::source::SpanBlocks;
+use chronolith_engine::EngineError;
 use chronolith_engine::model::TimestampNs;
+use chronolith_engine::rows::SpanCondition;
 
-/// The traces and spans that a query finds: `1:3,4` is trace 1 with spans 3 and 4.
+/// A store that decides nothing but which traces are meant.
+struct NothingPushed(MemorySpans);
+
+impl SpanSource for NothingPushed {
+    fn scan(
+        &self,
+        context: &RequestContext,
+        request: &SpanScanRequest,
+    ) -> std::result::Result<SpanBlocks<'_>, EngineError> {
+        let mut request = request.clone();
+        let is_trace = |condition: &SpanCondition| matches!(condition, SpanCondition::Trace(_));
+        request.conditions.retain(is_trace);
+        self.0.scan(context, &request)
+    }
+}
+
+/// The traces and spans that a query finds: `1:3,4` is trace 1 with spans 3 and 4. What the store decides
+/// makes no difference.
 fn found(text: &str) -> Vec<String> {
+    let found = found_in(&spans(), text);
+    assert_eq!(found_in(&NothingPushed(spans()), text), found, "{text}");
+    found
+}
+
+fn found_in(source: &dyn SpanSource, text: &str) -> Vec<String> {
     let query = traceql::parse(text).unwrap_or_else(|e| panic!("{text}: {e}"));
     let request = SearchRequest {
         spans_per_spanset: 0,
         ..SearchRequest::default()
     };
-    let answer = search(&spans(), &RequestContext::new(), &query, &request).unwrap();
+    let answer = search(source, &RequestContext::new(), &query, &request).unwrap();
     let of_set = |set: &SpansetMatch| {
         let ids: Vec<_> = set
             .spans
