@@ -26,10 +26,21 @@ pub fn hash(key: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(key)
 }
 
+/// Bits of filter per key that a bound on the size leaves: about one false answer in six.
+const BITS_PER_KEY_MIN: usize = 5;
+
 /// Appends a filter over distinct key hashes: blocks of 32 bytes, none when there are no keys.
 pub fn build(hashes: &[u64], out: &mut Vec<u8>) {
+    build_within(hashes, usize::MAX, out);
+}
+
+/// As [`build`], of at most `bytes_max` bytes as long as that leaves a few bits for each key.
+pub(crate) fn build_within(hashes: &[u64], bytes_max: usize, out: &mut Vec<u8>) {
     let start = out.len();
-    let blocks = (hashes.len() * BITS_PER_KEY).div_ceil(BLOCK_SIZE * 8);
+    let blocks_of = |bits_per_key: usize| (hashes.len() * bits_per_key).div_ceil(BLOCK_SIZE * 8);
+    let blocks = blocks_of(BITS_PER_KEY)
+        .min(bytes_max / BLOCK_SIZE)
+        .max(blocks_of(BITS_PER_KEY_MIN));
     out.resize(start + blocks * BLOCK_SIZE, 0);
     let filter = &mut out[start..];
     for hash in hashes {

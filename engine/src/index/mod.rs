@@ -4,6 +4,8 @@ pub mod bloom;
 mod compiled_regex;
 mod matcher;
 pub mod postings;
+pub(crate) mod text_filter;
+mod text_keys;
 pub mod tokens;
 
 pub use matcher::{MatchOp, Matcher};

@@ -16,7 +16,10 @@ pub const MAGIC: [u8; 8] = *b"CHRNSEG\0";
 /// Last bytes of every segment.
 pub const END_MAGIC: [u8; 8] = *b"CHRNEND\0";
 /// The version this code writes; it reads every version from 1 on.
-pub const FORMAT_VERSION: u16 = 3;
+pub const FORMAT_VERSION: u16 = 4;
+/// The last version whose log and span blocks hold rows as in [`super::StoredLog`]; from the next on
+/// they hold typed columns.
+pub const ROW_SHAPES_VERSION: u16 = 3;
 
 /// Bytes of the header.
 pub const HEADER_SIZE: usize = 24;
@@ -89,6 +92,12 @@ pub const BLOCK_ROWS_TARGET: usize = 8192;
 /// logs, larger blocks compress little better and cost more to read for one line.
 pub const BLOCK_TEXT_BYTES_TARGET: usize = 256 << 10;
 
+/// Rows at which a block of log records is closed.
+pub const LOG_BLOCK_ROWS_TARGET: usize = 16 << 10;
+/// Bytes of text at which a block of log records is closed: templates and dictionaries are learnt
+/// anew in every block, and one line costs at most decoding its block.
+pub const LOG_BLOCK_TEXT_BYTES_TARGET: usize = 1 << 20;
+
 /// Bits of a trace id's fingerprint.
 pub const TRACE_FINGERPRINT_BITS: u32 = 48;
 
@@ -153,11 +162,17 @@ pub enum SectionKind {
     TraceBlocks = 20,
     /// Attribute keys.
     AttributeKeys = 21,
+    /// Distinct trace ids, ascending (from version 4 on).
+    Traces = 22,
+    /// End offsets of the block numbers of each trace in [`SectionKind::TraceBlocks`].
+    TraceBlockEnds = 23,
+    /// Which trace each row belongs to, block by block.
+    TraceRows = 24,
 }
 
 impl SectionKind {
     /// All kinds.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 24] = [
         Self::Meta,
         Self::Data,
         Self::LabelNames,
@@ -179,6 +194,9 @@ impl SectionKind {
         Self::TraceIds,
         Self::TraceBlocks,
         Self::AttributeKeys,
+        Self::Traces,
+        Self::TraceBlockEnds,
+        Self::TraceRows,
     ];
 
     /// From its stored number.
@@ -212,12 +230,17 @@ impl SectionKind {
             Self::TraceIds => "trace ids",
             Self::TraceBlocks => "trace blocks",
             Self::AttributeKeys => "attribute keys",
+            Self::Traces => "traces",
+            Self::TraceBlockEnds => "trace block ends",
+            Self::TraceRows => "trace rows",
         }
     }
 }
 
 const _: () = assert!(BLOCK_ROWS_TARGET <= BLOCK_ROWS_MAX);
 const _: () = assert!(BLOCK_TEXT_BYTES_TARGET < COLUMN_BYTES_MAX);
+const _: () = assert!(LOG_BLOCK_ROWS_TARGET <= BLOCK_ROWS_MAX);
+const _: () = assert!(LOG_BLOCK_TEXT_BYTES_TARGET < COLUMN_BYTES_MAX);
 const _: () = assert!(HEADER_CRC_AT + 4 == HEADER_SIZE);
 const _: () = assert!(HEADER_RESERVED_AT + 9 == HEADER_CRC_AT);
 const _: () = assert!(TRAILER_MAGIC_AT + END_MAGIC.len() == TRAILER_SIZE);

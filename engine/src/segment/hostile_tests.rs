@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use super::logs::tests::log_segment;
 use super::metrics::tests::{Model, build, labels};
-use super::rows::tests::{log_segment, span_segment};
+use super::rows::tests::span_segment;
 use super::*;
 use crate::EngineError;
 use crate::model::SampleColumns;

@@ -10,9 +10,11 @@ use crate::error::Result;
 use crate::model::{Signal, TimeRange};
 
 use super::file::{SegmentBytes, SegmentFile};
+use super::logs::LogSegmentReader;
 use super::meta::SegmentMeta;
 use super::metrics::MetricSegmentReader;
-use super::rows::{LogSegmentReader, RowSegmentReader, SpanSegmentReader};
+use super::rows::columns::{ColumnEntry, ValueKind};
+use super::rows::{BlockRef, RowSegmentReader, SpanSegmentReader};
 
 /// Describes a segment file of any signal.
 ///
@@ -29,11 +31,16 @@ pub fn inspect(bytes: SegmentBytes, path: impl Into<PathBuf>) -> Result<String> 
         Signal::Metrics => describe_metrics(&mut out, &MetricSegmentReader::open(bytes, path)?)?,
         Signal::Logs => {
             let reader = LogSegmentReader::open(bytes, path)?;
-            describe_rows(&mut out, &reader)?;
+            let entries = |block: &BlockRef| match reader.trace_table() {
+                Some(_) => Ok(reader.log_details(block)?.entries),
+                None => Ok(reader.details(block, 0)?.entries),
+            };
+            describe_rows(&mut out, &reader, entries)?;
         }
         Signal::Spans => {
             let reader = SpanSegmentReader::open(bytes, path)?;
-            describe_rows(&mut out, &reader)?;
+            let entries = |block: &BlockRef| Ok(reader.details(block, 0)?.entries);
+            describe_rows(&mut out, &reader, entries)?;
         }
     }
     Ok(out)
@@ -202,19 +209,28 @@ fn describe_metrics(out: &mut String, reader: &MetricSegmentReader) -> Result<()
     Ok(())
 }
 
-fn describe_rows(out: &mut String, reader: &RowSegmentReader) -> Result<()> {
+fn describe_rows(
+    out: &mut String,
+    reader: &RowSegmentReader,
+    entries: impl Fn(&BlockRef) -> Result<Vec<ColumnEntry>>,
+) -> Result<()> {
     let mut columns: BTreeMap<String, CodecTotals> = BTreeMap::new();
     let mut filters = 0;
     for block in reader.all_blocks() {
         filters += block.head.filter_length;
-        for entry in reader.details(&block, 0)?.entries {
+        for entry in entries(&block)? {
             let bytes = reader.file().get(entry.offset, entry.length as usize)?;
             let key = reader.attribute_keys().get(entry.key as usize);
+            let encoding = match entry.kind {
+                // Not single blocks with a tag.
+                ValueKind::Ids | ValueKind::Runs => format!("{:?}", entry.kind),
+                _ => tag_name(bytes),
+            };
             let name = match key {
                 Some(key) if entry.field.is_attribute() => {
-                    format!("{:?} {key} {}", entry.field, tag_name(bytes))
+                    format!("{:?} {key} {encoding}", entry.field)
                 }
-                _ => format!("{:?} {}", entry.field, tag_name(bytes)),
+                _ => format!("{:?} {encoding}", entry.field),
             };
             let total = columns.entry(name).or_default();
             total.blocks += 1;

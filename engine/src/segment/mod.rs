@@ -17,6 +17,7 @@ pub mod format;
 mod inspect;
 mod interner;
 mod label_index;
+mod logs;
 mod meta;
 mod metrics;
 mod packed;
@@ -32,14 +33,15 @@ pub use check::{check_file, read_identity};
 pub use container::{FileIdentity, SegmentSink};
 pub use file::{Section, SegmentBytes, SegmentFile};
 pub use inspect::inspect;
+pub use logs::{LogBuildOptions, LogSegmentBuilder, LogSegmentReader, StoredLog};
 pub use meta::{SegmentMeta, SegmentOrigin};
 pub use metrics::{
     ChunkRef, ChunkStats, DecodeCache, LabelCardinality, MetricBuildOptions, MetricSegmentBuilder,
     MetricSegmentReader, TimestampColumn,
 };
 pub use rows::{
-    BlockRef, LogSegmentBuilder, LogSegmentReader, RowBuildOptions, RowFilter, RowSegmentReader,
-    SpanSegmentBuilder, SpanSegmentReader, StoredLog, StoredSpan, stream_sort_key,
+    BlockRef, RowBuildOptions, RowFilter, RowSegmentReader, SpanSegmentBuilder, SpanSegmentReader,
+    StoredSpan, stream_sort_key,
 };
 pub use verify::{Verified, verify};
 pub use write::{FILE_SUFFIX, SegmentFileWriter, file_name, map};

@@ -22,6 +22,10 @@ pub(crate) struct Segment {
 
 /// The reader of a segment's signal.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "segments lie behind an Arc and are never moved"
+)]
 pub(crate) enum SegmentBody {
     Metrics(MetricSegmentReader),
     Logs(LogSegmentReader),

@@ -6,10 +6,14 @@ use chronolith_engine::model::{
     AttributeValue, Attributes, Generation, Labels, LogRecord, Span, SpanEvent, SpanId, SpanKind,
     SpanLink, SpanStatus, Stream, TimeRange, TimestampNs, TraceId,
 };
+use chronolith_engine::rows::{
+    AttributeChoice, AttributeScope, LogColumnSet, LogCondition, LogScanRequest, TextPattern,
+    TextTest, ValueTest,
+};
 use chronolith_engine::segment::format::MAGIC;
 use chronolith_engine::segment::{
-    LogSegmentBuilder, LogSegmentReader, RowBuildOptions, RowFilter, RowSegmentReader,
-    SegmentOrigin, SpanSegmentBuilder, SpanSegmentReader,
+    LogBuildOptions, LogSegmentBuilder, LogSegmentReader, RowBuildOptions, RowFilter,
+    RowSegmentReader, SegmentOrigin, SpanSegmentBuilder, SpanSegmentReader,
 };
 use chronolith_engine::{Matcher, Result, TenantId};
 
@@ -53,18 +57,60 @@ fn twice(data: &[u8], files: &[Vec<u8>], read: fn(Vec<u8>) -> Result<()>) {
 fn read_logs(bytes: Vec<u8>) -> Result<()> {
     let reader = LogSegmentReader::open(Arc::new(bytes), "fuzz.seg")?;
     read_common(&reader);
-    for filter in filters() {
-        for block in reader.blocks(&filter)?.iter().take(16) {
-            if let Ok(rows) = reader.read_block(block, &filter) {
-                assert!(rows.len() <= block.row_count());
-                assert!(
-                    rows.iter()
-                        .all(|row| filter.range.contains(row.record.time))
-                );
+    for request in requests() {
+        for block in reader.plan(&request, None)?.iter().take(16) {
+            let rows = reader.read(block, &request, None);
+            if let Ok(Some(rows)) = rows {
+                assert!(0 < rows.rows && rows.rows <= block.row_count());
+                assert_eq!(rows.time.len(), rows.rows);
+                let mut times = rows.time.iter().map(|time| TimestampNs(*time));
+                assert!(times.all(|time| request.range.contains(time)));
+                for row in 0..rows.rows {
+                    let _ = (rows.body_value(row), rows.attributes_of(row).count());
+                }
             }
+            let _ = reader.read_batch(block);
         }
     }
     Ok(())
+}
+
+/// All rows whole, and a few conditions of every sort.
+fn requests() -> [LogScanRequest; 3] {
+    let all = LogScanRequest {
+        columns: LogColumnSet::ALL,
+        attributes: AttributeChoice::All,
+        ..LogScanRequest::new(Vec::new(), TimeRange::ALL)
+    };
+    let number = ValueTest::Number {
+        min: Some((100.0, true)),
+        max: None,
+        negated: false,
+    };
+    [
+        all.clone(),
+        LogScanRequest {
+            conditions: vec![
+                LogCondition::Severity(9..=24),
+                LogCondition::Body(TextTest {
+                    pattern: TextPattern::Contains(" timed ".into()),
+                    negated: false,
+                }),
+                LogCondition::Attribute {
+                    scope: AttributeScope::Row,
+                    key: "bytes".into(),
+                    test: number,
+                },
+            ],
+            attributes: AttributeChoice::Keys(vec!["path".into(), "nested".into()]),
+            ..all.clone()
+        },
+        LogScanRequest {
+            range: TimeRange::new(START_NS, START_NS + 5_000_000_000),
+            conditions: vec![LogCondition::Trace([TraceId([1; 16])].into())],
+            ..all
+        },
+    ]
 }
 
 fn read_spans(bytes: Vec<u8>) -> Result<()> {
@@ -157,7 +203,7 @@ fn attributes(row: usize) -> Attributes {
 }
 
 fn log_segment(rows: usize) -> Result<Vec<u8>> {
-    let mut builder = LogSegmentBuilder::new(Vec::new(), origin(), RowBuildOptions::default())?;
+    let mut builder = LogSegmentBuilder::new(Vec::new(), origin(), LogBuildOptions::default())?;
     if rows > 0 {
         builder.begin_stream(&stream())?;
     }
@@ -172,10 +218,10 @@ fn log_segment(rows: usize) -> Result<Vec<u8>> {
             trace_id: row
                 .is_multiple_of(4)
                 .then_some(TraceId([(row % 9) as u8; 16])),
-            span_id: None,
+            span_id: row.is_multiple_of(8).then_some(SpanId([7; 8])),
             event_name: String::new(),
         };
-        builder.push(&Arc::new(record), row as u64)?;
+        builder.push(&record, row as u64)?;
     }
     Ok(builder.finish()?.0)
 }

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hashbrown::HashMap;
 
@@ -25,7 +26,7 @@ pub(crate) struct KeyNumbers {
 }
 
 impl KeyNumbers {
-    fn number(&mut self, key: &str) -> u32 {
+    pub(crate) fn number(&mut self, key: &str) -> u32 {
         if let Some(number) = self.numbers.get(key) {
             return *number;
         }
@@ -158,10 +159,13 @@ fn write_values(
     }
     let values = match kind {
         ValueKind::Null => Values::Nulls(values.len()),
-        ValueKind::Int | ValueKind::Bool | ValueKind::Time => Values::Ints(&ints),
+        ValueKind::Int | ValueKind::Bool => Values::Ints(&ints),
         ValueKind::Float => Values::Floats(&floats),
         ValueKind::Text | ValueKind::Bytes | ValueKind::Array | ValueKind::Map => {
             Values::Bytes(&bytes)
+        }
+        ValueKind::Time | ValueKind::Ids | ValueKind::Runs => {
+            unreachable!("bug: an attribute of kind {kind:?}")
         }
     };
     columns.push(field, kind, key, &values, effort);
@@ -176,7 +180,7 @@ pub(crate) fn read_shapes(cursor: &mut Cursor<'_>) -> Result<Vec<Shape>> {
             let key = cursor.varint_max(u64::from(u32::MAX), "attribute key")? as u32;
             let number = cursor.u8()?;
             let kind = ValueKind::from_u8(number)
-                .filter(|kind| *kind != ValueKind::Time)
+                .filter(|kind| *kind < ValueKind::Time)
                 .ok_or_else(|| cursor.corrupt("an attribute type", number))?;
             shape.push((key, kind));
         }
@@ -258,7 +262,7 @@ impl<'a> AttributeColumns<'a> {
     }
 
     /// The next set; `names` are the segment's attribute keys.
-    pub(crate) fn read(&mut self, names: &[String]) -> Result<Attributes> {
+    pub(crate) fn read(&mut self, names: &[Arc<str>]) -> Result<Attributes> {
         let shape = self.next_shape()?;
         let mut set = Attributes::with_capacity(shape.len());
         for place in shape {
@@ -284,7 +288,7 @@ impl<'a> AttributeColumns<'a> {
                     "none",
                 ));
             };
-            set.push((name.clone(), value));
+            set.push((name.to_string(), value));
         }
         Ok(set)
     }

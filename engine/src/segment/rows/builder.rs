@@ -5,20 +5,20 @@ use std::collections::HashSet;
 use crate::codec::EncodeEffort;
 use crate::error::{EngineError, Result};
 use crate::index::{bloom, tokens};
-use crate::model::{AttributeValue, Attributes, Labels, Signal, Stream, TraceId};
+use crate::model::{AttributeValue, Attributes, Signal, Stream, TraceId};
 
 use super::super::container::{ContainerWriter, FileIdentity, SegmentSink};
 use super::super::format::{
-    BLOCK_ROWS_TARGET, BLOCK_TEXT_BYTES_TARGET, COLUMN_VALUES_MAX, SectionKind,
+    BLOCK_ROWS_TARGET, BLOCK_TEXT_BYTES_TARGET, COLUMN_VALUES_MAX, ROW_SHAPES_VERSION, SectionKind,
     TRACE_FINGERPRINT_BITS,
 };
-use super::super::interner::RowLabels;
 use super::super::meta::{GrowingRange, SegmentMeta, SegmentOrigin};
-use super::super::packed::{PackedArrayBuilder, put_packed};
-use super::super::wire::{put_attributes, put_str, put_u64};
+use super::super::packed::PackedArrayBuilder;
+use super::super::wire::put_u64;
 use super::attributes::KeyNumbers;
 use super::blocks::{BlockHead, BlocksBuilder};
 use super::columns::{ColumnsWriter, Field, ValueKind, Values};
+use super::streams::StreamsBuilder;
 
 /// How a log or span segment is built.
 #[derive(Clone, Copy, Debug)]
@@ -97,11 +97,7 @@ pub(crate) struct RowSegmentBuilder<S, R> {
     writer: ContainerWriter<S>,
     origin: SegmentOrigin,
     options: RowBuildOptions,
-    labels: RowLabels,
-    stream_ends: Vec<u64>,
-    stream_records: Vec<u8>,
-    /// Labels and record of the last stream, for the check of the order.
-    last_stream: Option<(Labels, Vec<u8>)>,
+    streams: StreamsBuilder,
     /// Time and ordinal of the open stream's last row.
     last_row: Option<(i64, u64)>,
     pending: Vec<(u32, u64, R)>,
@@ -122,34 +118,15 @@ pub(crate) fn trace_fingerprint(id: &TraceId) -> u64 {
     bloom::hash(&id.0) >> (64 - TRACE_FINGERPRINT_BITS)
 }
 
-/// The order of streams in a segment: by labels, then by the stored form of resource and scope.
-#[must_use]
-pub fn stream_sort_key(stream: &Stream) -> (Labels, Vec<u8>) {
-    (stream.labels.clone(), stream_record(stream))
-}
-
-/// The stored form of what a stream has beside its labels.
-fn stream_record(stream: &Stream) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_attributes(&mut out, &stream.resource);
-    put_str(&mut out, &stream.scope.name);
-    put_str(&mut out, &stream.scope.version);
-    put_attributes(&mut out, &stream.scope.attributes);
-    out
-}
-
 impl<S: SegmentSink, R: StoredRow> RowSegmentBuilder<S, R> {
     pub(crate) fn new(sink: S, origin: SegmentOrigin, options: RowBuildOptions) -> Result<Self> {
-        let mut writer = ContainerWriter::new(sink, R::SIGNAL)?;
+        let mut writer = ContainerWriter::with_version(sink, R::SIGNAL, ROW_SHAPES_VERSION)?;
         writer.begin(SectionKind::Data);
         Ok(Self {
             writer,
             origin,
             options,
-            labels: RowLabels::default(),
-            stream_ends: Vec::new(),
-            stream_records: Vec::new(),
-            last_stream: None,
+            streams: StreamsBuilder::default(),
             last_row: None,
             pending: Vec::new(),
             pending_text: 0,
@@ -164,21 +141,7 @@ impl<S: SegmentSink, R: StoredRow> RowSegmentBuilder<S, R> {
     }
 
     pub(crate) fn begin_stream(&mut self, stream: &Stream) -> Result<()> {
-        if self.labels.len() >= u32::MAX as usize {
-            return Err(EngineError::LimitExceeded(
-                "a segment holds at most 2^32 - 1 streams".into(),
-            ));
-        }
-        let key = stream_sort_key(stream);
-        assert!(
-            self.last_stream.as_ref().is_none_or(|last| *last < key),
-            "bug: stream {} does not come after the one before",
-            stream.labels
-        );
-        self.labels.push(&stream.labels);
-        self.stream_records.extend_from_slice(&key.1);
-        self.stream_ends.push(self.stream_records.len() as u64);
-        self.last_stream = Some(key);
+        self.streams.begin(stream)?;
         self.last_row = None;
         Ok(())
     }
@@ -203,7 +166,7 @@ impl<S: SegmentSink, R: StoredRow> RowSegmentBuilder<S, R> {
         self.range.include(place.0, place.0);
         self.pending_text += row.text_bytes();
         self.pending_items += items;
-        let stream = self.labels.len() as u32;
+        let stream = self.streams.len() as u32;
         let stream = stream.checked_sub(1).expect("bug: no stream is open");
         self.pending.push((stream, ordinal, row));
         if self.pending.len() >= self.options.block_rows
@@ -313,7 +276,7 @@ impl<S: SegmentSink, R: StoredRow> RowSegmentBuilder<S, R> {
             signal: R::SIGNAL,
             origin: self.origin,
             range: self.range.0,
-            series_count: self.labels.len() as u64,
+            series_count: self.streams.len() as u64,
             row_count: self.row_count,
             chunk_count: self.blocks.len() as u64,
             superseded_count: 0,
@@ -330,22 +293,7 @@ impl<S: SegmentSink, R: StoredRow> RowSegmentBuilder<S, R> {
         }
         writer.section(SectionKind::TraceIds, &ids.finish())?;
         writer.section(SectionKind::TraceBlocks, &blocks.finish())?;
-        let mut keys = Vec::new();
-        if !self.keys.names().is_empty() {
-            put_u64(&mut keys, self.keys.names().len() as u64);
-            self.keys
-                .names()
-                .iter()
-                .for_each(|key| put_str(&mut keys, key));
-        }
-        writer.section(SectionKind::AttributeKeys, &keys)?;
-        let mut streams = Vec::new();
-        if !self.stream_ends.is_empty() {
-            put_packed(&mut streams, &self.stream_ends);
-            streams.extend_from_slice(&self.stream_records);
-        }
-        writer.section(SectionKind::Streams, &streams)?;
-        self.labels.write(&mut writer)?;
+        self.streams.write(&self.keys, &mut writer)?;
         writer.section(SectionKind::Meta, &meta.encode())?;
         let (sink, identity) = writer.finish()?;
         Ok((sink, meta, identity))

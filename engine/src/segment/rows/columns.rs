@@ -66,16 +66,20 @@ pub(crate) enum Field {
     EventShapes = 33,
     /// Attributes of span links: number of the shape of each.
     LinkShapes = 34,
+    /// Attributes of rows, from version 4 on: the shapes.
+    RowShapeTable = 35,
     /// Attributes of rows: values of one key and type.
     RowAttribute = 40,
     /// Attributes of span events: values of one key and type.
     EventAttribute = 41,
     /// Attributes of span links: values of one key and type.
     LinkAttribute = 42,
+    /// Attributes of rows, from version 4 on: pairs of keys that are too rare for a column.
+    RowOverflow = 43,
 }
 
 impl Field {
-    const ALL: [Self; 29] = [
+    const ALL: [Self; 31] = [
         Self::Stream,
         Self::Time,
         Self::Ordinal,
@@ -102,9 +106,11 @@ impl Field {
         Self::RowShapes,
         Self::EventShapes,
         Self::LinkShapes,
+        Self::RowShapeTable,
         Self::RowAttribute,
         Self::EventAttribute,
         Self::LinkAttribute,
+        Self::RowOverflow,
     ];
 
     fn from_u8(number: u8) -> Option<Self> {
@@ -143,6 +149,10 @@ pub(crate) enum ValueKind {
     Map = 7,
     /// Times.
     Time = 8,
+    /// Ids of eight bytes, and which rows have one (from version 4 on).
+    Ids = 9,
+    /// Ascending integers as values and lengths of runs (from version 4 on).
+    Runs = 10,
 }
 
 impl ValueKind {
@@ -157,6 +167,8 @@ impl ValueKind {
             Self::Array,
             Self::Map,
             Self::Time,
+            Self::Ids,
+            Self::Runs,
         ]
         .into_iter()
         .find(|kind| *kind as u8 == number)
@@ -218,30 +230,44 @@ impl ColumnsWriter {
         values: &Values<'_>,
         effort: EncodeEffort,
     ) {
-        let start = self.data.len();
-        let (count, zone) = match values {
+        match values {
             Values::Times(times) => {
-                timestamps::encode(times, effort, &mut self.data);
-                (times.len(), int_zone(times))
+                self.add(field, kind, key, times.len(), int_zone(times), |out| {
+                    timestamps::encode(times, effort, out);
+                });
             }
-            Values::Ints(ints) => {
-                integers::encode(ints, effort, &mut self.data);
-                (ints.len(), int_zone(ints))
-            }
+            Values::Ints(ints) => self.add(field, kind, key, ints.len(), int_zone(ints), |out| {
+                integers::encode(ints, effort, out);
+            }),
             Values::Floats(values) => {
-                floats::encode(values, effort, &mut self.data);
-                (values.len(), float_zone(values))
+                self.add(field, kind, key, values.len(), float_zone(values), |out| {
+                    floats::encode(values, effort, out);
+                });
             }
             Values::Bytes(values) => {
-                strings::encode(values, effort, &mut self.data);
-                (values.len(), Zone::None)
+                self.add(field, kind, key, values.len(), Zone::None, |out| {
+                    strings::encode(values, effort, out);
+                });
             }
-            Values::Nulls(count) => (*count, Zone::None),
-        };
+            Values::Nulls(count) => self.add(field, kind, key, *count, Zone::None, |_| {}),
+        }
+    }
+
+    /// Adds a column of `count` values that `encode` appends; none without values.
+    pub(crate) fn add(
+        &mut self,
+        field: Field,
+        kind: ValueKind,
+        key: u32,
+        count: usize,
+        zone: Zone,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) {
         if count == 0 {
-            self.data.truncate(start);
             return;
         }
+        let start = self.data.len();
+        encode(&mut self.data);
         let out = &mut self.entries;
         out.push(field as u8);
         out.push(kind as u8);
@@ -265,14 +291,14 @@ impl ColumnsWriter {
     }
 }
 
-fn int_zone(values: &[i64]) -> Zone {
+pub(crate) fn int_zone(values: &[i64]) -> Zone {
     match (values.iter().min(), values.iter().max()) {
         (Some(min), Some(max)) => Zone::Int(*min, *max),
         _ => Zone::None,
     }
 }
 
-fn float_zone(values: &[f64]) -> Zone {
+pub(crate) fn float_zone(values: &[f64]) -> Zone {
     let mut numbers = values.iter().copied().filter(|v| !v.is_nan());
     let Some(first) = numbers.next() else {
         return Zone::None;
@@ -353,6 +379,10 @@ impl Column {
                 strings::decode(block, count, COLUMN_BYTES_MAX)
                     .map_err(|error| bad_block(file, entry.offset, &error))?,
             ),
+            ValueKind::Ids | ValueKind::Runs => {
+                let expected = "a kind of column of this version";
+                return Err(file.corrupt(entry.offset, expected, "one of a later"));
+            }
         })
     }
 

@@ -2,25 +2,27 @@
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::index::{Matcher, bloom, tokens};
-use crate::model::{Labels, Scope, Signal, Stream, TimeRange, TraceId};
+use crate::model::{Labels, Signal, Stream, TimeRange, TraceId};
+use crate::rows::Streams;
 
 use super::super::file::{SegmentBytes, SegmentFile};
-use super::super::format::SectionKind;
-use super::super::label_index::LabelIndex;
+use super::super::format::{ROW_SHAPES_VERSION, SectionKind};
+use super::super::logs::trace_table::TraceTable;
 use super::super::meta::SegmentMeta;
-use super::super::packed::{Packed, PackedArray};
+use super::super::packed::PackedArray;
 use super::super::select::Selector;
-use super::super::series_table::{LabelsCursor, SeriesTable};
 use super::super::wire::Cursor;
 use super::attributes::read_shapes;
 use super::blocks::{BlockHead, Blocks};
 use super::builder::trace_fingerprint;
 use super::columns::{Column, ColumnEntry, Field, Zone, read_entries};
+use super::streams::{StreamTables, read_keys};
 
 /// What is wanted of a segment. All is exact but the words, which only choose blocks.
 #[derive(Clone, Debug)]
@@ -75,21 +77,78 @@ impl BlockRef {
 
 /// An open log or span segment: what both have.
 pub struct RowSegmentReader {
-    file: SegmentFile,
+    tables: Arc<StreamTables>,
+    streams: Arc<Streams>,
     meta: SegmentMeta,
-    stream_count: u32,
-    index: LabelIndex,
-    series: SeriesTable,
     blocks: Blocks,
-    trace_ids: PackedArray,
-    trace_blocks: PackedArray,
-    attribute_keys: Vec<String>,
+    traces: TraceIndex,
+    attribute_keys: Vec<Arc<str>>,
+}
+
+/// How a segment finds the blocks of a trace.
+enum TraceIndex {
+    /// Pairs of fingerprint and block, up to version 3.
+    Fingerprints {
+        ids: PackedArray,
+        blocks: PackedArray,
+    },
+    Table(TraceTable),
+}
+
+impl TraceIndex {
+    fn open(file: &SegmentFile) -> Result<Self> {
+        if file.version() > ROW_SHAPES_VERSION {
+            return TraceTable::open(file).map(Self::Table);
+        }
+        let ids = PackedArray::open(file, SectionKind::TraceIds)?;
+        let blocks = PackedArray::open(file, SectionKind::TraceBlocks)?;
+        if ids.len() == blocks.len() {
+            return Ok(Self::Fingerprints { ids, blocks });
+        }
+        Err(file.corrupt(
+            file.section(SectionKind::TraceBlocks).offset,
+            &format!("{} blocks of traces", ids.len()),
+            &blocks.len().to_string(),
+        ))
+    }
+
+    /// The blocks that may have rows of a trace.
+    fn blocks_of(&self, file: &SegmentFile, id: &TraceId) -> Result<RoaringBitmap> {
+        let mut found = RoaringBitmap::new();
+        let (ids, blocks) = match self {
+            Self::Fingerprints { ids, blocks } => (ids, blocks),
+            Self::Table(table) => {
+                if let Some(number) = table.find(file, id)? {
+                    table.for_each_block(file, number, |block| {
+                        found.insert(block);
+                    })?;
+                }
+                return Ok(found);
+            }
+        };
+        let wanted = trace_fingerprint(id);
+        let (mut low, mut high) = (0, ids.len());
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if ids.get(file, middle)? < wanted {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        while low < ids.len() && ids.get(file, low)? == wanted {
+            let block = blocks.get(file, low)?;
+            found.insert(u32::try_from(block).unwrap_or(u32::MAX));
+            low += 1;
+        }
+        Ok(found)
+    }
 }
 
 impl fmt::Debug for RowSegmentReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RowSegmentReader")
-            .field("file", &self.file)
+            .field("file", self.file())
             .field("meta", &self.meta)
             .finish_non_exhaustive()
     }
@@ -139,33 +198,21 @@ impl RowSegmentReader {
         let meta = SegmentMeta::read(&file)?;
         // Bounded by u32 when the meta section was read.
         let stream_count = meta.series_count as u32;
-        let trace_ids = PackedArray::open(&file, SectionKind::TraceIds)?;
-        let trace_blocks = PackedArray::open(&file, SectionKind::TraceBlocks)?;
-        if trace_ids.len() != trace_blocks.len() {
-            return Err(file.corrupt(
-                file.section(SectionKind::TraceBlocks).offset,
-                &format!("{} blocks of traces", trace_ids.len()),
-                &trace_blocks.len().to_string(),
-            ));
-        }
-        let mut cursor = file.cursor(SectionKind::AttributeKeys)?;
-        let mut attribute_keys = Vec::new();
-        if cursor.remaining() > 0 {
-            for _ in 0..cursor.count("attribute key count")? {
-                attribute_keys.push(cursor.str()?.to_owned());
-            }
-            cursor.finish()?;
-        }
+        let blocks = Blocks::open(&file, stream_count)?;
+        let traces = TraceIndex::open(&file)?;
+        let attribute_keys = read_keys(&file)?;
+        let tables = Arc::new(StreamTables::open(file, stream_count)?);
+        let read = {
+            let tables = Arc::clone(&tables);
+            move |number| tables.stream(number)
+        };
         Ok(Self {
-            index: LabelIndex::open(&file, stream_count)?,
-            series: SeriesTable::open(&file, stream_count)?,
-            blocks: Blocks::open(&file, stream_count)?,
-            stream_count,
-            trace_ids,
-            trace_blocks,
+            streams: Arc::new(Streams::new(stream_count as usize, read)),
+            tables,
+            blocks,
+            traces,
             attribute_keys,
             meta,
-            file,
         })
     }
 
@@ -178,18 +225,24 @@ impl RowSegmentReader {
     /// The file below.
     #[must_use]
     pub fn file(&self) -> &SegmentFile {
-        &self.file
+        &self.tables.file
+    }
+
+    /// The streams by number, shared by all that reads them.
+    #[must_use]
+    pub fn streams(&self) -> &Arc<Streams> {
+        &self.streams
     }
 
     /// How many streams there are. They are numbered in order of labels, then resource and scope.
     #[must_use]
     pub fn stream_count(&self) -> u32 {
-        self.stream_count
+        self.tables.count
     }
 
     /// Keys of the attributes that occur in the segment, in order of first occurrence.
     #[must_use]
-    pub fn attribute_keys(&self) -> &[String] {
+    pub fn attribute_keys(&self) -> &[Arc<str>] {
         &self.attribute_keys
     }
 
@@ -202,12 +255,7 @@ impl RowSegmentReader {
     }
 
     pub(crate) fn selector(&self) -> Selector<'_> {
-        Selector {
-            file: &self.file,
-            index: &self.index,
-            series: &self.series,
-            row_count: self.stream_count,
-        }
+        self.tables.selector()
     }
 
     /// The labels of a stream.
@@ -215,7 +263,7 @@ impl RowSegmentReader {
     /// # Errors
     /// Damage, or a stream that does not exist.
     pub fn stream_labels(&self, stream: u32) -> Result<Labels> {
-        LabelsCursor::new(&self.file, &self.series, &self.index).labels(stream)
+        self.tables.labels(stream)
     }
 
     /// A stream with labels, resource and scope.
@@ -223,43 +271,14 @@ impl RowSegmentReader {
     /// # Errors
     /// Damage, or a stream that does not exist.
     pub fn stream(&self, stream: u32) -> Result<Stream> {
-        let labels = self.stream_labels(stream)?;
-        let mut cursor = self.file.cursor(SectionKind::Streams)?;
-        let ends = Packed::read(&mut cursor, self.stream_count as usize)?;
-        let base = cursor.offset();
-        let records = cursor.rest();
-        let start = match stream {
-            0 => 0,
-            _ => ends.get(stream as usize - 1),
-        };
-        let end = ends.get(stream as usize);
-        let record = usize::try_from(start)
-            .ok()
-            .zip(usize::try_from(end).ok())
-            .and_then(|(start, end)| records.get(start..end));
-        let Some(record) = record else {
-            return Err(cursor.corrupt("a stream's record inside its section", "one outside"));
-        };
-        let mut cursor = Cursor::new(&self.file, record, base + start);
-        let resource = cursor.attributes()?;
-        let scope = Scope {
-            name: cursor.str()?.to_owned(),
-            version: cursor.str()?.to_owned(),
-            attributes: cursor.attributes()?,
-        };
-        cursor.finish()?;
-        Ok(Stream {
-            labels,
-            resource,
-            scope,
-        })
+        self.tables.stream(stream)
     }
 
     /// Stream label names, ascending.
     #[must_use]
     pub fn label_names(&self) -> Vec<String> {
-        (0..self.index.label_count())
-            .map(|label| self.index.label_name(label).to_owned())
+        (0..self.tables.index.label_count())
+            .map(|label| self.tables.index.label_name(label).to_owned())
             .collect()
     }
 
@@ -268,11 +287,17 @@ impl RowSegmentReader {
     /// # Errors
     /// Damage.
     pub fn label_values(&self, name: &str) -> Result<Vec<String>> {
-        let Some(label) = self.index.label(name) else {
+        let Some(label) = self.tables.index.label(name) else {
             return Ok(Vec::new());
         };
-        (0..self.index.value_count(label))
-            .map(|rank| Ok(self.index.value(&self.file, label, rank)?.to_owned()))
+        (0..self.tables.index.value_count(label))
+            .map(|rank| {
+                Ok(self
+                    .tables
+                    .index
+                    .value(self.file(), label, rank)?
+                    .to_owned())
+            })
             .collect()
     }
 
@@ -305,7 +330,9 @@ impl RowSegmentReader {
             {
                 continue;
             }
-            if !words.is_empty() && !self.may_have_words(head, &words)? {
+            // Later versions have filters of another kind, see the signals' own readers.
+            let has_words = self.file().version() <= ROW_SHAPES_VERSION && !words.is_empty();
+            if has_words && !self.may_have_words(head, &words)? {
                 continue;
             }
             chosen.push(BlockRef {
@@ -317,9 +344,9 @@ impl RowSegmentReader {
     }
 
     fn may_have_words(&self, head: &BlockHead, words: &[u64]) -> Result<bool> {
-        let section = self.file.section(SectionKind::TokenFilters);
+        let section = self.file().section(SectionKind::TokenFilters);
         let length = head.filter_length as usize;
-        let bits = self.file.get_in(section, head.filter_offset, length)?;
+        let bits = self.file().get_in(section, head.filter_offset, length)?;
         Ok(words.iter().all(|word| bloom::may_contain(bits, *word)))
     }
 
@@ -331,31 +358,28 @@ impl RowSegmentReader {
         Ok(!self.blocks_of_trace(id)?.is_empty())
     }
 
-    fn blocks_of_trace(&self, id: &TraceId) -> Result<RoaringBitmap> {
-        let wanted = trace_fingerprint(id);
-        let (mut low, mut high) = (0, self.trace_ids.len());
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.trace_ids.get(&self.file, middle)? < wanted {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
+    pub(crate) fn blocks_of_trace(&self, id: &TraceId) -> Result<RoaringBitmap> {
+        self.traces.blocks_of(self.file(), id)
+    }
+
+    /// The table of traces; older versions have none.
+    pub(crate) fn trace_table(&self) -> Option<&TraceTable> {
+        match &self.traces {
+            TraceIndex::Table(table) => Some(table),
+            TraceIndex::Fingerprints { .. } => None,
         }
-        let mut blocks = RoaringBitmap::new();
-        while low < self.trace_ids.len() && self.trace_ids.get(&self.file, low)? == wanted {
-            let block = self.trace_blocks.get(&self.file, low)?;
-            blocks.insert(u32::try_from(block).unwrap_or(u32::MAX));
-            low += 1;
-        }
-        Ok(blocks)
+    }
+
+    /// A cursor over what the directory says of a block's columns.
+    pub(crate) fn details_cursor(&self, block: &BlockRef) -> Result<Cursor<'_>> {
+        self.blocks.details(self.file(), block.number)
     }
 
     /// Parses the details of a block that has `shape_sets` kinds of attribute sets; with 0, only the
     /// column entries.
     pub(crate) fn details(&self, block: &BlockRef, shape_sets: usize) -> Result<BlockDetails> {
-        let data = self.file.section(SectionKind::Data);
-        let mut cursor = self.blocks.details(&self.file, block.number)?;
+        let data = self.file().section(SectionKind::Data);
+        let mut cursor = self.blocks.details(self.file(), block.number)?;
         let entries = read_entries(&mut cursor, data.offset + block.head.offset)?;
         let mut shapes = Vec::new();
         for _ in 0..shape_sets {
@@ -378,13 +402,13 @@ impl RowSegmentReader {
     ) -> Result<Vec<(usize, u32, i64)>> {
         let values = match filter.value_min {
             Some(min) if details.max(value) < min => return Ok(Vec::new()),
-            Some(_) => details.column(&self.file, value)?,
+            Some(_) => details.column(self.file(), value)?,
             None => Column::Nulls,
         };
-        let streams = details.column(&self.file, Field::Stream)?;
-        let times = details.column(&self.file, Field::Time)?;
+        let streams = details.column(self.file(), Field::Stream)?;
+        let times = details.column(self.file(), Field::Time)?;
         let traces = match filter.trace_id {
-            Some(_) => details.column(&self.file, Field::TraceId)?,
+            Some(_) => details.column(self.file(), Field::TraceId)?,
             None => Column::Nulls,
         };
         let mut chosen = Vec::new();
@@ -393,12 +417,12 @@ impl RowSegmentReader {
             let number = streams.int(row);
             let Some(stream) = u32::try_from(number)
                 .ok()
-                .filter(|s| *s < self.stream_count)
+                .filter(|s| *s < self.tables.count)
             else {
-                let data = self.file.section(SectionKind::Data);
-                return Err(self.file.corrupt(
+                let data = self.file().section(SectionKind::Data);
+                return Err(self.file().corrupt(
                     data.offset + block.head.offset,
-                    &format!("a stream below {}", self.stream_count),
+                    &format!("a stream below {}", self.tables.count),
                     &number.to_string(),
                 ));
             };

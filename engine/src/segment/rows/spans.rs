@@ -348,7 +348,7 @@ impl Nested<'_> {
         reader: &RowSegmentReader,
         row: usize,
         start: i64,
-        keys: &[String],
+        keys: &[Arc<str>],
         at: u64,
     ) -> Result<(Vec<SpanEvent>, Vec<SpanLink>)> {
         let file = reader.file();

@@ -1,4 +1,4 @@
-//! Log and span segments against plain lists.
+//! Span segments against plain lists.
 
 use std::sync::Arc;
 
@@ -7,12 +7,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::index::{MatchOp, Matcher};
 use crate::model::{
-    AttributeValue, Attributes, Labels, LogRecord, Scope, Span, SpanEvent, SpanId, SpanKind,
-    SpanLink, SpanStatus, Stream, TimeRange, TimestampNs, TraceId,
+    AttributeValue, Attributes, Labels, Scope, Span, SpanEvent, SpanId, SpanKind, SpanLink,
+    SpanStatus, Stream, TimeRange, TimestampNs, TraceId,
 };
 use crate::segment::metrics::tests::origin;
 
-fn stream(service: &str, level: &str) -> Stream {
+pub(crate) fn stream(service: &str, level: &str) -> Stream {
     Stream {
         labels: Labels::from_pairs([("level", level), ("service", service)]).unwrap(),
         resource: vec![
@@ -30,7 +30,7 @@ fn stream(service: &str, level: &str) -> Stream {
     }
 }
 
-fn streams() -> Vec<Stream> {
+pub(crate) fn streams() -> Vec<Stream> {
     let mut all = vec![
         stream("shop", "info"),
         stream("shop", "error"),
@@ -44,7 +44,7 @@ fn streams() -> Vec<Stream> {
     all
 }
 
-fn any_attribute() -> impl Strategy<Value = AttributeValue> {
+pub(crate) fn any_attribute() -> impl Strategy<Value = AttributeValue> {
     let leaf = prop_oneof![
         Just(AttributeValue::Null),
         "[a-zé ]{0,8}".prop_map(AttributeValue::String),
@@ -61,29 +61,9 @@ fn any_attribute() -> impl Strategy<Value = AttributeValue> {
     })
 }
 
-fn any_attributes() -> impl Strategy<Value = Attributes> {
+pub(crate) fn any_attributes() -> impl Strategy<Value = Attributes> {
     // Few keys, so that repeats and changes of type occur.
     prop::collection::vec(("[a-d]", any_attribute()), 0..4)
-}
-
-prop_compose! {
-    fn any_log()(
-        time in 0_i64..1000, observed in -5_i64..5, severity in 0_u8..25,
-        severity_text in "(|WARN|error)", body in any_attribute(), attributes in any_attributes(),
-        trace in prop::option::of(0_u8..4), event_name in "(|started)",
-    ) -> LogRecord {
-        LogRecord {
-            time: TimestampNs(time * 1_000_000),
-            observed_time: TimestampNs(time * 1_000_000 + observed),
-            severity,
-            severity_text,
-            body,
-            attributes,
-            trace_id: trace.map(|t| TraceId([t; 16])),
-            span_id: trace.map(|t| SpanId([t; 8])),
-            event_name,
-        }
-    }
 }
 
 prop_compose! {
@@ -134,21 +114,6 @@ fn small_blocks() -> RowBuildOptions {
     }
 }
 
-/// Sorts each stream's records by time, keeping the order of arrival.
-fn build_logs(per_stream: &mut [Vec<LogRecord>], options: RowBuildOptions) -> Vec<u8> {
-    let mut builder = LogSegmentBuilder::new(Vec::new(), origin(), options).unwrap();
-    for (stream, records) in streams().iter().zip(per_stream) {
-        records.sort_by_key(|r| r.time);
-        builder.begin_stream(stream).unwrap();
-        for (ordinal, record) in records.iter().enumerate() {
-            builder
-                .push(&Arc::new(record.clone()), ordinal as u64)
-                .unwrap();
-        }
-    }
-    builder.finish().unwrap().0
-}
-
 fn build_spans(per_stream: &mut [Vec<Span>], options: RowBuildOptions) -> Vec<u8> {
     let mut builder = SpanSegmentBuilder::new(Vec::new(), origin(), options).unwrap();
     for (stream, spans) in streams().iter().zip(per_stream) {
@@ -161,29 +126,6 @@ fn build_spans(per_stream: &mut [Vec<Span>], options: RowBuildOptions) -> Vec<u8
         }
     }
     builder.finish().unwrap().0
-}
-
-pub(crate) fn log_segment() -> Vec<u8> {
-    let record = |at: i64| LogRecord {
-        time: TimestampNs(at),
-        observed_time: TimestampNs(at + 3),
-        severity: 9,
-        severity_text: "INFO".into(),
-        body: AttributeValue::String(format!("request {at} handled by worker-{}", at % 3)),
-        attributes: vec![
-            ("status".into(), AttributeValue::Int(200 + at % 2)),
-            ("path".into(), AttributeValue::String("/api".into())),
-            (
-                "tags".into(),
-                AttributeValue::Array(vec![AttributeValue::Bool(true)]),
-            ),
-        ],
-        trace_id: (at % 4 == 0).then_some(TraceId([at as u8; 16])),
-        span_id: None,
-        event_name: String::new(),
-    };
-    let mut rows: Vec<Vec<LogRecord>> = (0..4).map(|s| (s..s + 12).map(record).collect()).collect();
-    build_logs(&mut rows, small_blocks())
 }
 
 pub(crate) fn span_segment() -> Vec<u8> {
@@ -211,40 +153,6 @@ pub(crate) fn span_segment() -> Vec<u8> {
 }
 
 #[test]
-fn streams_read_back_whole() {
-    let reader = LogSegmentReader::open(Arc::new(log_segment()), "memory.seg").unwrap();
-    let expected = streams();
-    assert_eq!(reader.stream_count() as usize, expected.len());
-    for (row, stream) in expected.iter().enumerate() {
-        assert_eq!(reader.stream(row as u32).unwrap(), *stream);
-    }
-    assert_eq!(reader.label_names(), ["level", "service"]);
-    assert_eq!(reader.label_values("service").unwrap(), ["cart", "shop"]);
-    assert_eq!(reader.attribute_keys(), ["status", "path", "tags"]);
-}
-
-#[test]
-fn words_and_traces_choose_blocks() {
-    let reader = LogSegmentReader::open(Arc::new(log_segment()), "memory.seg").unwrap();
-    let all = reader.all_blocks().len();
-    let mut filter = RowFilter::in_range(TimeRange::ALL);
-    filter.words = vec!["Handled".into(), "request".into()];
-    assert_eq!(reader.blocks(&filter).unwrap().len(), all);
-    filter.words.push("nowhere".into());
-    assert!(reader.blocks(&filter).unwrap().is_empty());
-    filter.words = vec!["worker".into(), "14".into()];
-    let with_14 = reader.blocks(&filter).unwrap();
-    assert!(!with_14.is_empty() && with_14.len() < all);
-
-    let mut filter = RowFilter::in_range(TimeRange::ALL);
-    filter.trace_id = Some(TraceId([8; 16]));
-    let found = reader.scan(&filter).unwrap();
-    assert_eq!(found.len(), 4);
-    assert!(found.iter().all(|r| r.record.time.0 == 8));
-    assert!(!reader.may_have_trace(&TraceId([99; 16])).unwrap());
-}
-
-#[test]
 fn streams_are_chosen_by_matchers() {
     let reader = SpanSegmentReader::open(Arc::new(span_segment()), "memory.seg").unwrap();
     let mut filter = RowFilter::in_range(TimeRange::ALL);
@@ -258,42 +166,8 @@ fn streams_are_chosen_by_matchers() {
     }
 }
 
-#[test]
-fn a_segment_of_one_signal_is_not_opened_as_another() {
-    let error = SpanSegmentReader::open(Arc::new(log_segment()), "a.seg").unwrap_err();
-    assert!(error.to_string().contains("a segment of spans"), "{error}");
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
-
-    #[test]
-    fn logs_read_back(
-        mut rows in prop::collection::vec(prop::collection::vec(any_log(), 0..30), 4..=4),
-        start in 0_i64..1000, length in 0_i64..1000, trace in 0_u8..4,
-    ) {
-        let bytes = build_logs(&mut rows, small_blocks());
-        let reader = LogSegmentReader::open(Arc::new(bytes), "memory.seg").unwrap();
-        let range = TimeRange::new(start * 1_000_000, (start + length) * 1_000_000);
-        for (range, trace_id) in [(TimeRange::ALL, None), (range, None), (range, Some(TraceId([trace; 16])))] {
-            let value_min = trace_id.map(|_| 12);
-            let filter = RowFilter { trace_id, value_min, ..RowFilter::in_range(range) };
-            let mut expected = Vec::new();
-            for (stream, records) in rows.iter().enumerate() {
-                for (ordinal, record) in records.iter().enumerate() {
-                    if range.contains(record.time)
-                        && (trace_id.is_none() || record.trace_id == trace_id)
-                        && value_min.is_none_or(|min| i64::from(record.severity) >= min)
-                    {
-                        expected.push(StoredLog {
-                            stream: stream as u32, ordinal: ordinal as u64, record: record.clone(),
-                        });
-                    }
-                }
-            }
-            prop_assert_eq!(reader.scan(&filter).unwrap(), expected);
-        }
-    }
 
     #[test]
     fn spans_read_back(
