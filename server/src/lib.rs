@@ -19,6 +19,7 @@ pub mod lifecycle;
 pub mod listen;
 pub mod notifications;
 pub mod otlp;
+pub mod process;
 pub mod remote_read;
 pub mod request;
 pub mod router;

@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::config::{FileConfig, OtlpConfig, TABLE};
 use crate::notifications::RELOAD_FAILED;
+use crate::process::Processor;
 use crate::scrape::config::ScrapeConfigs;
 use crate::state::AppState;
 
@@ -61,8 +62,8 @@ impl Lifecycle {
     }
 }
 
-/// Reads the configuration file again and takes over its sections `global`, `scrape_configs` and
-/// `scrape_config_files`. Answers with the names of the settings that changed too: they count from
+/// Reads the configuration file again and takes over its sections `global`, `otlp`, `process`,
+/// `scrape_configs` and `scrape_config_files`. Answers with the names of the settings that changed too: they count from
 /// the next start on. Blocks; must be called inside a tokio runtime.
 ///
 /// # Errors
@@ -101,8 +102,11 @@ fn read_and_apply(state: &AppState, before: &FileConfig) -> Result<Arc<FileConfi
     let file = FileConfig::read(&before.path).map_err(|e| e.to_string())?;
     let scrape_configs = ScrapeConfigs::of(&file)?;
     let otlp = OtlpConfig::of(&file).map_err(|e| e.to_string())?;
+    let process = crate::config::process(&file).map_err(|e| e.to_string())?;
+    let processor = Processor::new(&process)?;
     state.scraper().apply(&scrape_configs)?;
     state.configure_otlp(&otlp);
+    state.set_processor(processor);
     Ok(Arc::new(file))
 }
 

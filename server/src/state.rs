@@ -24,6 +24,7 @@ use crate::lifecycle::Lifecycle;
 use crate::listen::Principal;
 use crate::notifications::{Notifications, STOPPING};
 use crate::otlp::metrics::translate::Translator;
+use crate::process::Processor;
 use crate::request::Caller;
 use crate::rows::StreamCache;
 use crate::scrape::manager::ScrapeManager;
@@ -56,6 +57,7 @@ struct Shared {
     otlp: RwLock<Arc<Translator>>,
     streams: StreamCache,
     recent_pushes: RecentPushes,
+    processor: RwLock<Arc<Processor>>,
     promql: PromqlEngine,
     sql: SqlEngine,
     queries: QueryRegistry,
@@ -86,6 +88,11 @@ impl AppState {
         // Relative paths in the configuration count from its own folder.
         let base = config.file.path.parent().unwrap_or(Path::new(""));
         let scraper = ScrapeManager::new(store.clone(), base, settings.write_future_max);
+        // Loading the configuration has compiled it once; what cannot be is refused there.
+        let processor = Processor::new(&config.process).unwrap_or_else(|error| {
+            tracing::error!(error, "section process");
+            Processor::default()
+        });
         let shared = Shared {
             scraper,
             pushgateway: Arc::new(Pushgateway::new(store.clone())),
@@ -93,6 +100,7 @@ impl AppState {
             lifecycle: Lifecycle::new(config.file.clone()),
             otlp: RwLock::new(Arc::new(crate::otlp::translator(&config))),
             recent_pushes: RecentPushes::default(),
+            processor: RwLock::new(Arc::new(processor)),
             streams: StreamCache::new(
                 ByteSize(settings.memory_max.0 / STREAM_MEMORY_SHARE).as_usize(),
                 settings.tenant_streams_max,
@@ -213,6 +221,17 @@ impl AppState {
     #[must_use]
     pub fn recent_pushes(&self) -> &RecentPushes {
         &self.0.recent_pushes
+    }
+
+    /// What happens to log records and spans before they are stored.
+    #[must_use]
+    pub fn processor(&self) -> Arc<Processor> {
+        Arc::clone(&self.0.processor.read())
+    }
+
+    /// From now on this happens to them.
+    pub fn set_processor(&self, processor: Processor) {
+        *self.0.processor.write() = Arc::new(processor);
     }
 
     /// From now on they become what `config` says.

@@ -5,16 +5,19 @@
 //! Order of the end: writes are refused, requests under way get a few seconds, the store is
 //! synced and closed.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use chronolith_engine::{EngineError, Store, StoreOptions, SyncMode};
+use tokio::net::{TcpListener, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::cli::ServeArgs;
 use crate::config::{Config, Listen, Settings, Source, Sync, TABLE, Tenants};
+use crate::ingest::syslog;
 use crate::lifecycle;
 use crate::listen::{self, Authenticator, Bound, Limits};
 use crate::router::{otlp_grpc_router, otlp_router, router};
@@ -73,6 +76,8 @@ pub struct Running {
     pub otlp_http_url: Option<String>,
     /// Where OTLP over gRPC is, if anywhere: `http://127.0.0.1:4317`.
     pub otlp_grpc_url: Option<String>,
+    /// Where syslog is, by transport.
+    pub syslog_addresses: Vec<(&'static str, SocketAddr)>,
     stop: watch::Sender<bool>,
     serving: Vec<tokio::task::JoinHandle<()>>,
 }
@@ -111,6 +116,22 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     );
     let otlp_grpc = otlp_grpc.await?.map(Bound::http2_only);
     warn_about_unbuilt(&config);
+    let syslog_tcp = match &settings.syslog_tcp_listen {
+        Listen::Off => None,
+        Listen::At(address) => Some(
+            TcpListener::bind(address)
+                .await
+                .with_context(|| format!("syslog_tcp_listen: cannot listen on {address}"))?,
+        ),
+    };
+    let syslog_udp = match &settings.syslog_udp_listen {
+        Listen::Off => None,
+        Listen::At(address) => Some(
+            UdpSocket::bind(address)
+                .await
+                .with_context(|| format!("syslog_udp_listen: cannot listen on {address}"))?,
+        ),
+    };
 
     let store = {
         let (settings, tenants) = (settings.clone(), config.tenants.clone());
@@ -131,6 +152,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let otlp_grpc_url = otlp_grpc.as_ref().map(Bound::url);
     let instance = bound.address().to_string();
     let (stop, stopped) = watch::channel(false);
+    let syslog_stopped = stopped.clone();
     let watching = (state.clone(), stopped.clone());
     tokio::spawn(async move {
         let (state, stopped) = watching;
@@ -170,7 +192,19 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         let router = otlp_grpc_router(state.clone(), authenticator);
         serving.push(serve(bound, router, extra_limits));
     }
+    let mut syslog_addresses = Vec::new();
+    if let Some(listener) = syslog_tcp {
+        syslog_addresses.push(("TCP", listener.local_addr()?));
+        let serve = syslog::serve_tcp(state.clone(), listener, syslog_stopped.clone());
+        serving.push(tokio::spawn(serve));
+    }
+    if let Some(socket) = syslog_udp {
+        syslog_addresses.push(("UDP", socket.local_addr()?));
+        let serve = syslog::serve_udp(state.clone(), socket, syslog_stopped);
+        serving.push(tokio::spawn(serve));
+    }
     Ok(Running {
+        syslog_addresses,
         state,
         url,
         otlp_http_url,
@@ -234,6 +268,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     if let Some(url) = &running.otlp_grpc_url {
         println!("OTLP over gRPC on {url}");
+    }
+    for (transport, address) in &running.syslog_addresses {
+        println!("syslog over {transport} on {address}");
     }
     tracing::info!(version = crate::VERSION, url = running.url, "ready");
     tokio::select! {
@@ -304,8 +341,6 @@ fn warn_about_unbuilt(config: &Config) {
     let extra = [
         ("flight_listen", &settings.flight_listen),
         ("pg_listen", &settings.pg_listen),
-        ("syslog_tcp_listen", &settings.syslog_tcp_listen),
-        ("syslog_udp_listen", &settings.syslog_udp_listen),
     ];
     for (key, listen) in extra {
         if *listen != Listen::Off && is_asked_for(config, key) {

@@ -15,6 +15,7 @@ use super::{ConfigError, TABLE};
 const SECTIONS: &[&str] = &[
     "global",
     "otlp",
+    "process",
     "scrape_configs",
     "scrape_config_files",
     "tenants",

@@ -2,12 +2,14 @@
 //!
 //! Precedence: flag, then environment variable, then file, then default. The file is YAML; besides
 //! the keys of [`table::TABLE`] it takes the Prometheus sections `global`, `otlp`, `scrape_configs`,
-//! `scrape_config_files` and `web`, and limits of single tenants under `tenants`. An unknown key is an
+//! `scrape_config_files` and `web`, limits of single tenants under `tenants`, and `process` for what
+//! happens to logs and spans. An unknown key is an
 //! error that names the line and the nearest key that exists.
 
 mod document;
 mod file;
 mod otlp;
+mod process;
 mod secret;
 pub mod table;
 mod tenants;
@@ -17,10 +19,12 @@ mod web;
 use std::path::{Path, PathBuf};
 
 use crate::otlp::{FEATURE_DELTAS_ADDED_UP, FEATURE_DELTAS_NATIVE};
+use crate::process::ProcessConfig;
 
 pub use document::settings_markdown;
 pub use file::{FileConfig, Located, Section};
 pub use otlp::{OtlpConfig, TranslationStrategy};
+pub use process::process;
 pub use secret::Secret;
 pub use table::{Setting, Settings, Source, TABLE};
 pub use tenants::{TenantConfig, Tenants};
@@ -99,6 +103,8 @@ pub struct Config {
     pub web: WebConfig,
     /// How OTLP metrics become series.
     pub otlp: OtlpConfig,
+    /// What happens to log records and spans before they are stored.
+    pub process: ProcessConfig,
     /// Tenants with limits of their own.
     pub tenants: Tenants,
 }
@@ -145,6 +151,7 @@ impl Config {
             (None, None) => WebConfig::default(),
         };
         let otlp = OtlpConfig::of(&file)?;
+        let process = process(&file)?;
         let enabled = |name: &str| settings.enable_feature.iter().any(|f| f == name);
         if enabled(FEATURE_DELTAS_ADDED_UP) && enabled(FEATURE_DELTAS_NATIVE) {
             return Err(ConfigError::Invalid(format!(
@@ -161,6 +168,7 @@ impl Config {
             file,
             web,
             otlp,
+            process,
             tenants,
         })
     }

@@ -59,7 +59,7 @@ pub fn decode(message: &[u8], labels: &[String], sink: &mut LogSink<'_>) -> Resu
                 let attributes_max = sink.limits().attributes_max;
                 let mut repaired = 0;
                 match record(field.bytes()?, &mut row, attributes_max, &mut repaired) {
-                    Ok(()) => sink.push(number, &row),
+                    Ok(()) => sink.push(number, &mut row),
                     Err(ValueError::Bounds(words)) => {
                         let words = format!("log record: {words}");
                         sink.taken.refuse(1, Reason::Attributes, words);

@@ -61,7 +61,7 @@ pub fn decode(message: &[u8], labels: &[String], sink: &mut SpanSink<'_>) -> Res
                 let attributes_max = sink.limits().attributes_max;
                 let mut repaired = 0;
                 match span(field.bytes()?, &mut row, attributes_max, &mut repaired) {
-                    Ok(Ids::Good) => sink.push(number, &row),
+                    Ok(Ids::Good) => sink.push(number, &mut row),
                     Ok(Ids::Parent) => {
                         let words = format!(
                             "span {:?}: the parent's id is not of 8 bytes",

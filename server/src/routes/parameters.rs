@@ -103,6 +103,34 @@ pub(super) const LABEL_NAME: Parameter = required(
 );
 pub(super) const QUERY_ID: Parameter =
     required("id", Kind::Path, "A query's number in `system.queries`.");
+pub(super) const INDEX: Parameter = required(
+    "index",
+    Kind::Path,
+    "Becomes the label `index` of the stream.",
+);
+pub(super) const ELASTIC_PAGE: Parameter = required("page", Kind::Path, "`_bulk` or another page.");
+pub(super) const MSG_FIELD: Parameter = optional(
+    "_msg_field",
+    Kind::Text,
+    "Members that hold the message, the first that is there.",
+);
+pub(super) const TIME_FIELD: Parameter = optional(
+    "_time_field",
+    Kind::Text,
+    "Members that hold the time, the first that is there.",
+);
+pub(super) const STREAM_FIELDS: Parameter = optional(
+    "_stream_fields",
+    Kind::Text,
+    "Members that become labels of the stream, with commas between.",
+);
+pub(super) const IGNORE_FIELDS: Parameter =
+    optional("ignore_fields", Kind::Text, "Members that are passed over.");
+pub(super) const EXTRA_FIELDS: Parameter = optional(
+    "extra_fields",
+    Kind::Text,
+    "Further labels: `name=value`, with commas between.",
+);
 pub(super) const METRIC: Parameter = optional("metric", Kind::Text, "Only this metric.");
 pub(super) const LIMIT_METRICS: Parameter =
     optional("limit", Kind::Count, "The most metrics; 0 for all.");

@@ -9,7 +9,7 @@ use crate::api::{
     admin, federate, health, lifecycle, metadata, notifications, openapi, query, rules, search,
     sql, status, targets,
 };
-use crate::ingest::{loki, pushgateway, remote_write};
+use crate::ingest::{elastic, loki, pushgateway, remote_write, zipkin};
 use crate::otlp;
 use crate::remote_read;
 
@@ -25,6 +25,16 @@ const PROTOBUF: &[&str] = &["application/x-protobuf"];
 const OTLP: &[&str] = &["application/x-protobuf", "application/json"];
 /// What the text format and protobuf's delimited families are called.
 const EXPOSITION: Answer = Answer::Body(&["text/plain", "application/vnd.google.protobuf"]);
+const NDJSON: &[&str] = &["application/x-ndjson", "application/json"];
+const ZIPKIN: &[&str] = &["application/json", "application/x-protobuf"];
+/// Which members of a document are what.
+const DOCUMENT_FIELDS: &[Parameter] = &[
+    MSG_FIELD,
+    TIME_FIELD,
+    STREAM_FIELDS,
+    IGNORE_FIELDS,
+    EXTRA_FIELDS,
+];
 const ADMIN: &str = "--enable-admin-api";
 const LIFECYCLE: &str = "--enable-lifecycle";
 const SEARCH_FLAG: &str = "--enable-feature=search-api";
@@ -503,6 +513,98 @@ pub static ROUTES: &[Route] = &[
     )
     .reads(OTLP)
     .answers(Answer::Nothing),
+    Route::new(
+        "/insert/jsonline",
+        POST,
+        Tag::Ingest,
+        "Log records as JSON objects, one a line.",
+        |m| on(m, elastic::json_lines),
+    )
+    .takes(DOCUMENT_FIELDS)
+    .reads(NDJSON)
+    .answers(JSON),
+    Route::new(
+        "/_bulk",
+        POST_PUT,
+        Tag::Ingest,
+        "Elasticsearch's bulk API: each document is a log record.",
+        |m| on(m, elastic::elastic),
+    )
+    .takes(DOCUMENT_FIELDS)
+    .reads(NDJSON)
+    .answers(JSON),
+    Route::new(
+        "/{index}/_bulk",
+        POST_PUT,
+        Tag::Ingest,
+        "Elasticsearch's bulk API with an index.",
+        |m| on(m, elastic::elastic),
+    )
+    .takes(&[INDEX])
+    .reads(NDJSON)
+    .answers(JSON),
+    Route::new(
+        "/elastic",
+        GET,
+        Tag::Ingest,
+        "What shippers for Elasticsearch ask first.",
+        |m| on(m, elastic::elastic),
+    )
+    .answers(JSON),
+    Route::new(
+        "/elastic/",
+        GET,
+        Tag::Ingest,
+        "The same with a slash.",
+        |m| on(m, elastic::elastic),
+    )
+    .answers(JSON),
+    Route::new(
+        "/insert/elasticsearch/",
+        GET,
+        Tag::Ingest,
+        "The same at VictoriaLogs' path.",
+        |m| on(m, elastic::elastic),
+    )
+    .answers(JSON),
+    Route::new(
+        "/elastic/{*page}",
+        &[Verb::Get, Verb::Post, Verb::Put],
+        Tag::Ingest,
+        "Elasticsearch's bulk API, and the pages that shippers ask for.",
+        |m| on(m, elastic::elastic),
+    )
+    .takes(&[ELASTIC_PAGE])
+    .reads(NDJSON)
+    .answers(JSON),
+    Route::new(
+        "/insert/elasticsearch/{*page}",
+        &[Verb::Get, Verb::Post, Verb::Put],
+        Tag::Ingest,
+        "The same at VictoriaLogs' path.",
+        |m| on(m, elastic::elastic),
+    )
+    .takes(&[ELASTIC_PAGE])
+    .reads(NDJSON)
+    .answers(JSON),
+    Route::new(
+        "/zipkin/api/v2/spans",
+        POST,
+        Tag::Ingest,
+        "Zipkin v2 spans.",
+        |m| on(m, zipkin::spans),
+    )
+    .reads(ZIPKIN)
+    .answers(TEXT),
+    Route::new(
+        "/api/v2/spans",
+        POST,
+        Tag::Ingest,
+        "Zipkin v2 spans, at Zipkin's own path.",
+        |m| on(m, zipkin::spans),
+    )
+    .reads(ZIPKIN)
+    .answers(TEXT),
     Route::new(
         "/v1/traces",
         POST,

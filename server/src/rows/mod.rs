@@ -8,6 +8,7 @@
 //! **Invariants**: one request is one commit; a row is stored whole or counted and named as refused;
 //! nothing is allocated by a count or length that a client claims.
 
+pub mod fields;
 pub mod ids;
 pub mod labels;
 mod row;

@@ -14,6 +14,7 @@ use super::row::{LogRow, SpanRow};
 use super::streams::{StreamCache, TooManyStreams};
 use super::value::{Pairs, Value, write_pairs};
 use crate::otlp::partial::Rejections;
+use crate::process::{Processor, RowKind, StreamPlan};
 
 /// Rows that one request may bring: an empty one takes two bytes on the wire and sixty here.
 const ROWS_MAX: usize = 1 << 19;
@@ -88,6 +89,8 @@ pub struct Taken {
     pub rejections: Rejections,
     /// Texts that were not UTF-8 and lost the bytes that were none.
     pub repaired_texts: u64,
+    /// Rows that a rule dropped.
+    pub dropped: u64,
 }
 
 impl Taken {
@@ -129,6 +132,8 @@ pub struct SinkContext<'c> {
     pub tenant: TenantId,
     /// Known streams.
     pub streams: &'c StreamCache,
+    /// What happens to rows before they are stored.
+    pub processor: Arc<Processor>,
     /// Limits.
     pub limits: RowLimits,
 }
@@ -147,6 +152,8 @@ pub struct LogSink<'c> {
     context: SinkContext<'c>,
     batch: LogBatch,
     numbers: Numbers,
+    /// By number of the stream.
+    plans: Vec<StreamPlan>,
     /// What became of the rows so far.
     pub taken: Taken,
 }
@@ -159,6 +166,7 @@ impl<'c> LogSink<'c> {
             context,
             batch: LogBatch::new(),
             numbers: Numbers::default(),
+            plans: Vec::new(),
             taken: Taken::default(),
         }
     }
@@ -185,12 +193,31 @@ impl<'c> LogSink<'c> {
         make: impl FnOnce() -> Result<Stream, E>,
     ) -> Result<u32, E> {
         let stream = self.context.streams.get(&self.context.tenant, key, make)?;
-        let batch = &mut self.batch;
-        Ok(self.numbers.get(&stream, |stream| batch.stream(stream)))
+        let (batch, plans) = (&mut self.batch, &mut self.plans);
+        let processor = &self.context.processor;
+        Ok(self.numbers.get(&stream, |stream| {
+            plans.push(processor.plan(RowKind::Logs, &stream.labels));
+            batch.stream(stream)
+        }))
     }
 
     /// Takes a record, or refuses it with a reason.
-    pub fn push(&mut self, stream: u32, row: &LogRow<'_>) {
+    #[inline]
+    pub fn push(&mut self, stream: u32, row: &mut LogRow<'_>) {
+        if let Err((reason, words)) = self.push_or_refuse(stream, row) {
+            self.taken.refuse(1, reason, words);
+        }
+    }
+
+    /// The same, but it is the caller who names what is refused.
+    ///
+    /// # Errors
+    /// Why the record is refused.
+    pub fn push_or_refuse(
+        &mut self,
+        stream: u32,
+        row: &mut LogRow<'_>,
+    ) -> Result<(), (Reason, String)> {
         let RowLimits {
             now,
             line_bytes_max,
@@ -199,22 +226,28 @@ impl<'c> LogSink<'c> {
         } = self.context.limits;
         if self.batch.len() >= ROWS_MAX {
             let words = format!("more than {ROWS_MAX} records in one request");
-            return self.taken.refuse(1, Reason::Rows, words);
+            return Err((Reason::Rows, words));
+        }
+        if let Some(plan) = self.plans.get(stream as usize)
+            && !self.context.processor.log(plan, row, attributes_max)
+        {
+            self.taken.dropped += 1;
+            return Ok(());
         }
         let time = row.time.or(row.observed_time).unwrap_or(now);
-        if let Err(words) = self.context.time(time, "log record") {
-            return self.taken.refuse(1, Reason::Time, words);
-        }
+        self.context
+            .time(time, "log record")
+            .map_err(|words| (Reason::Time, words))?;
         let length = row.body.size();
         if length > line_bytes_max {
             let words = format!("log record: line of {length} bytes, at most {line_bytes_max}");
-            return self.taken.refuse(1, Reason::Line, words);
+            return Err((Reason::Line, words));
         }
         let attributes = row.attributes.len();
         if attributes > attributes_max {
             let words =
                 format!("log record with {attributes} attributes, at most {attributes_max}");
-            return self.taken.refuse(1, Reason::Attributes, words);
+            return Err((Reason::Attributes, words));
         }
         let mut out = self.batch.row(stream, time);
         if let Some(observed) = row.observed_time {
@@ -235,6 +268,7 @@ impl<'c> LogSink<'c> {
             }
         }
         self.taken.rows += 1;
+        Ok(())
     }
 
     /// The rows and what became of the others.
@@ -249,6 +283,8 @@ pub struct SpanSink<'c> {
     context: SinkContext<'c>,
     batch: SpanBatch,
     numbers: Numbers,
+    /// By number of the stream.
+    plans: Vec<StreamPlan>,
     /// What became of the rows so far.
     pub taken: Taken,
 }
@@ -261,6 +297,7 @@ impl<'c> SpanSink<'c> {
             context,
             batch: SpanBatch::new(),
             numbers: Numbers::default(),
+            plans: Vec::new(),
             taken: Taken::default(),
         }
     }
@@ -287,15 +324,26 @@ impl<'c> SpanSink<'c> {
         make: impl FnOnce() -> Result<Stream, E>,
     ) -> Result<u32, E> {
         let stream = self.context.streams.get(&self.context.tenant, key, make)?;
-        let batch = &mut self.batch;
-        Ok(self.numbers.get(&stream, |stream| batch.stream(stream)))
+        let (batch, plans) = (&mut self.batch, &mut self.plans);
+        let processor = &self.context.processor;
+        Ok(self.numbers.get(&stream, |stream| {
+            plans.push(processor.plan(RowKind::Spans, &stream.labels));
+            batch.stream(stream)
+        }))
     }
 
     /// Takes a span, or refuses it with a reason.
-    pub fn push(&mut self, stream: u32, row: &SpanRow<'_>) {
+    pub fn push(&mut self, stream: u32, row: &mut SpanRow<'_>) {
         if self.batch.len() >= ROWS_MAX {
             let words = format!("more than {ROWS_MAX} spans in one request");
             return self.taken.refuse(1, Reason::Rows, words);
+        }
+        let attributes_max = self.context.limits.attributes_max;
+        if let Some(plan) = self.plans.get(stream as usize)
+            && !self.context.processor.span(plan, row, attributes_max)
+        {
+            self.taken.dropped += 1;
+            return;
         }
         let shown = || -> String { row.name.chars().take(80).collect() };
         let (Some(trace_id), Some(span_id)) = (row.trace_id, row.span_id) else {
@@ -314,7 +362,6 @@ impl<'c> SpanSink<'c> {
         if let Err(words) = self.context.time(time, "span") {
             return self.taken.refuse(1, Reason::Time, words);
         }
-        let attributes_max = self.context.limits.attributes_max;
         let parts = [
             ("attributes", row.attributes.len()),
             ("events", row.events.len()),

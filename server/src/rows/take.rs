@@ -82,6 +82,7 @@ fn sink_context<'s>(state: &'s AppState, context: &RequestContext) -> SinkContex
     SinkContext {
         tenant: context.tenant.clone(),
         streams: state.streams(),
+        processor: state.processor(),
         limits: RowLimits {
             now: TimestampNs(now_ms.saturating_mul(MS)),
             latest: TimestampNs(now_ms.saturating_add(future_ms).saturating_mul(MS)),

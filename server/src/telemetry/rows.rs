@@ -77,6 +77,7 @@ struct Counters {
     stored: AtomicU64,
     bytes: AtomicU64,
     repaired: AtomicU64,
+    dropped: AtomicU64,
     refused: [AtomicU64; Reason::ALL.len()],
 }
 
@@ -94,6 +95,7 @@ impl RowCounters {
         add(&counters.stored, taken.rows);
         add(&counters.bytes, source.decoded_bytes as u64);
         add(&counters.repaired, taken.repaired_texts);
+        add(&counters.dropped, taken.dropped);
         for (counter, more) in counters.refused.iter().zip(taken.refused) {
             add(counter, more);
         }
@@ -128,6 +130,14 @@ impl RowCounters {
                 let [signal, name] = labels(*protocol);
                 refused.row(&[signal, name, ("reason", reason.as_str())], load(counter));
             }
+        }
+        let dropped = out.family(
+            "chronolith_ingest_rows_dropped_total",
+            "Log records and spans that a rule of the section `process` dropped.",
+            MetricType::Counter,
+        );
+        for (protocol, counters) in all() {
+            dropped.row(&labels(*protocol), load(&counters.dropped));
         }
         out.counter(
             "chronolith_ingest_rows_repeated_requests_total",

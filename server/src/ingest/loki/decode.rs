@@ -267,10 +267,13 @@ pub fn push_metadata<'a>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use chronolith_engine::TenantId;
     use chronolith_engine::rows::LogBatch;
 
     use super::*;
+    use crate::process::Processor;
     use crate::rows::{RowLimits, SinkContext, StreamCache, Taken};
     use crate::wire::protobuf::{push_bytes, push_number};
 
@@ -307,6 +310,7 @@ mod tests {
         let mut sink = LogSink::new(SinkContext {
             tenant: TenantId::default(),
             streams: &streams,
+            processor: Arc::new(Processor::new(&Default::default()).unwrap()),
             limits: RowLimits {
                 now: TimestampNs(7),
                 latest: TimestampNs(2_000_000_000_000_000_000),
@@ -392,6 +396,7 @@ mod tests {
             let mut sink = LogSink::new(SinkContext {
                 tenant: TenantId::default(),
                 streams: &streams,
+                processor: Arc::new(Processor::new(&Default::default()).unwrap()),
                 limits: RowLimits {
                     now: TimestampNs(7),
                     latest: TimestampNs(9),

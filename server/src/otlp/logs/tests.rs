@@ -4,8 +4,11 @@ use chronolith_engine::TenantId;
 use chronolith_engine::model::{AttributeValue, LogRecord};
 use chronolith_engine::rows::LogBatch;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::otlp::json::{schema, to_protobuf};
+use crate::process::Processor;
 use crate::rows::{RowLimits, SinkContext, StreamCache, Taken};
 use crate::wire::protobuf::push_bytes;
 
@@ -22,6 +25,7 @@ fn decode_with(streams: &StreamCache, message: &[u8]) -> Result<(LogBatch, Taken
     let mut sink = LogSink::new(SinkContext {
         tenant: TenantId::default(),
         streams,
+        processor: Arc::new(Processor::new(&Default::default()).unwrap()),
         limits: limits(),
     });
     let labels = ["service.name".to_owned()];

@@ -4,8 +4,11 @@ use chronolith_engine::TenantId;
 use chronolith_engine::model::{AttributeValue, TimestampNs};
 use chronolith_engine::rows::SpanBatch;
 
+use std::sync::Arc;
+
 use super::*;
 use crate::otlp::json::{schema, to_protobuf};
+use crate::process::Processor;
 use crate::rows::{RowLimits, SinkContext, StreamCache, Taken};
 
 fn decoded(message: &[u8]) -> Result<(SpanBatch, Taken), WireError> {
@@ -13,6 +16,7 @@ fn decoded(message: &[u8]) -> Result<(SpanBatch, Taken), WireError> {
     let mut sink = SpanSink::new(SinkContext {
         tenant: TenantId::default(),
         streams: &streams,
+        processor: Arc::new(Processor::new(&Default::default()).unwrap()),
         limits: RowLimits {
             now: TimestampNs(7),
             latest: TimestampNs(2_000_000_000_000_000_000),
