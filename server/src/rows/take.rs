@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use chronolith_engine::model::TimestampNs;
 use chronolith_engine::rows::{LogBatch, SpanBatch};
-use chronolith_engine::{Append, EngineError, RequestContext};
+use chronolith_engine::{EngineError, RequestContext};
 use tokio::sync::oneshot;
 
 use super::sink::{LogSink, RowLimits, SinkContext, SpanSink, Taken};
@@ -152,8 +152,8 @@ fn submit(
 ) -> Result<(), ApiError> {
     let mut append = state.store().begin(context)?;
     match rows {
-        Rows::Logs(batch) => add_logs(&mut append, batch),
-        Rows::Spans(batch) => add_spans(&mut append, batch),
+        Rows::Logs(batch) => append.logs(batch),
+        Rows::Spans(batch) => append.spans(batch),
     }
     if append.rows() == 0 {
         // Senders ask with empty requests whether somebody is there: no sync for those.
@@ -165,22 +165,4 @@ fn submit(
         let _ = done.send(result.map(|_| ()));
     });
     Ok(())
-}
-
-fn add_logs(append: &mut Append<'_>, batch: LogBatch) {
-    let columns = batch.columns();
-    for (row, stream) in columns.stream.iter().enumerate() {
-        if let Some(stream) = batch.streams().get(*stream as usize) {
-            append.log(stream, batch.record(row));
-        }
-    }
-}
-
-fn add_spans(append: &mut Append<'_>, batch: SpanBatch) {
-    let columns = batch.columns();
-    for (row, stream) in columns.stream.iter().enumerate() {
-        if let Some(stream) = batch.streams().get(*stream as usize) {
-            append.span(stream, batch.span(row));
-        }
-    }
 }
