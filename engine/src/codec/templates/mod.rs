@@ -31,7 +31,7 @@ pub use columns::SlotValues;
 pub use encode::TemplateEncoder;
 pub use reader::{TemplateBlock, TemplateRef};
 pub use search::{RowSet, TextSearch};
-pub use skeleton::{Skeleton, ValuePart};
+pub use skeleton::{Numbers, Skeleton, ValuePart};
 pub use text_block::TextBlock;
 pub use tokenize::SlotKind;
 
