@@ -197,13 +197,13 @@ fn identity(stream: &Stream) -> u64 {
     xxh3_64_with_seed(stream.labels.as_bytes(), xxh3_64(text.as_bytes()))
 }
 
-/// The label with the most values, in words.
+/// The label with the most values, of equals the first, in words.
 fn widest_label(newcomers: &VecDeque<Labels>) -> String {
     let mut values: BTreeMap<&str, HashSet<&str>> = BTreeMap::new();
     for label in newcomers.iter().flatten() {
         values.entry(label.name).or_default().insert(label.value);
     }
-    let widest = values.iter().max_by_key(|(_, values)| values.len());
+    let widest = values.iter().rev().max_by_key(|(_, values)| values.len());
     match widest {
         Some((name, values)) if values.len() > 1 => format!(
             "label {name:?} has the most values among the newest streams ({} in {})",
