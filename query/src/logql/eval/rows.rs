@@ -112,21 +112,26 @@ fn json(value: &AttributeValue) -> serde_json::Value {
         AttributeValue::Int(value) => (*value).into(),
         AttributeValue::Float(value) => (*value).into(),
         AttributeValue::Bool(value) => (*value).into(),
-        AttributeValue::Bytes(bytes) => hex(bytes).into(),
+        AttributeValue::Bytes(bytes) => {
+            let mut digits = Vec::with_capacity(bytes.len() * 2);
+            append_hex(bytes, &mut digits);
+            String::from_utf8(digits).unwrap_or_default().into()
+        }
         AttributeValue::Array(list) => list.iter().map(json).collect(),
         AttributeValue::Map(map) => map.iter().map(|(k, v)| (k.clone(), json(v))).collect(),
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len() * 2);
+fn append_hex(bytes: &[u8], out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for b in bytes {
-        for digit in [b >> 4, b & 15] {
-            text.push(char::from_digit(u32::from(digit), 16).unwrap_or('0'));
-        }
+        out.push(DIGITS[usize::from(b >> 4)]);
+        out.push(DIGITS[usize::from(b & 15)]);
     }
-    text
 }
+
+/// What a row has besides attributes, as metadata.
+const FIXED: [&str; 4] = ["trace_id", "span_id", "severity_text", "severity_number"];
 
 /// Gathers the metadata of one row after the other.
 #[derive(Debug, Default)]
@@ -199,29 +204,42 @@ impl RowReader {
             .push((name, start as u32, self.values.len() as u32));
     }
 
+    /// Ids and severity, where no attribute says them in its own words.
     fn fixed(&mut self, block: &LogBlock, row: usize) {
-        let start = self.values.len();
-        if let Some(id) = block.trace_id.get(row) {
-            self.values.extend_from_slice(hex(&id).as_bytes());
-            self.pair(Name::Fixed("trace_id"), start);
-        }
-        let start = self.values.len();
-        if let Some(id) = block.span_id.get(row) {
-            self.values.extend_from_slice(hex(&id).as_bytes());
-            self.pair(Name::Fixed("span_id"), start);
-        }
         let severity = block.severity.get(row);
-        if severity > 0 {
+        for name in FIXED {
             let start = self.values.len();
-            self.values
-                .extend_from_slice(severity.to_string().as_bytes());
-            self.pair(Name::Fixed("severity_number"), start);
-        }
-        let text = block.severity_text.get(row);
-        if !text.is_empty() {
-            let start = self.values.len();
-            self.values.extend_from_slice(text);
-            self.pair(Name::Fixed("severity_text"), start);
+            match name {
+                "trace_id" => {
+                    let id = block.trace_id.get(row);
+                    id.into_iter()
+                        .for_each(|id| append_hex(&id, &mut self.values));
+                }
+                "span_id" => {
+                    let id = block.span_id.get(row);
+                    id.into_iter()
+                        .for_each(|id| append_hex(&id, &mut self.values));
+                }
+                "severity_text" => self.values.extend_from_slice(block.severity_text.get(row)),
+                _ if severity > 0 => {
+                    self.values
+                        .extend_from_slice(severity.to_string().as_bytes());
+                }
+                _ => {}
+            }
+            if self.values.len() == start {
+                continue;
+            }
+            let names = &self.names;
+            let said = self.pairs.iter().any(|(known, ..)| match known {
+                Name::Column(index) => names[*index as usize] == name,
+                Name::Fixed(_) => false,
+            });
+            if said {
+                self.values.truncate(start);
+            } else {
+                self.pair(Name::Fixed(name), start);
+            }
         }
     }
 
@@ -253,5 +271,74 @@ impl RowReader {
             (name, &self.values[*start as usize..*end as usize])
         });
         (line, of_stream.chain(of_row))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chronolith_engine::model::{Labels, LogRecord, SpanId, TimestampNs, TraceId};
+    use chronolith_engine::rows::{AttributeChoice, LogBatch, LogColumnSet, Selection};
+
+    use super::*;
+
+    #[test]
+    fn ids_severity_and_attributes_are_metadata() {
+        let labels = Labels::from_pairs([("app", "a"), ("service_name", "s")]).unwrap();
+        let mut stream = Stream::from_labels(labels);
+        stream.resource = vec![
+            ("service.name".into(), AttributeValue::String("s".into())),
+            ("k8s.pod".into(), AttributeValue::Int(7)),
+        ];
+        let record = |attributes| LogRecord {
+            time: TimestampNs(1),
+            observed_time: TimestampNs(1),
+            severity: 9,
+            severity_text: "Info".into(),
+            body: AttributeValue::Map(vec![("m".into(), AttributeValue::Bool(true))]),
+            attributes,
+            trace_id: Some(TraceId([0xab; 16])),
+            span_id: Some(SpanId([1; 8])),
+            event_name: String::new(),
+        };
+        let mut batch = LogBatch::new();
+        let number = batch.stream(Arc::new(stream));
+        batch.push(
+            number,
+            &record(vec![("x.y".into(), AttributeValue::Float(1.5))]),
+        );
+        batch.push(
+            number,
+            &record(vec![(
+                "trace_id".into(),
+                AttributeValue::String("AB".into()),
+            )]),
+        );
+        let block = batch.block(
+            &Arc::new(Streams::of(batch.streams())),
+            &[0],
+            &Selection::All(2),
+            LogColumnSet::ALL,
+            &AttributeChoice::All,
+        );
+        let mut table = StreamTable::default();
+        let mut reader = RowReader::default();
+        reader.begin(&block);
+        let mut rows = Vec::new();
+        for row in 0..2 {
+            let number = table.number(&block, row).unwrap();
+            reader.load(&block, row);
+            let (line, pairs) = reader.row(&block, row, table.info(number));
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let pairs: Vec<String> = pairs.map(|(n, v)| format!("{n}={}", text(v))).collect();
+            rows.push(format!("{} {}", text(line), pairs.join(" ")));
+        }
+        let id = "ab".repeat(16);
+        assert_eq!(
+            rows[0],
+            format!(
+                "{{\"m\":true}} k8s_pod=7 x_y=1.5 trace_id={id} span_id=0101010101010101 severity_text=Info severity_number=9"
+            )
+        );
+        assert!(rows[1].contains(" trace_id=AB span_id=") && !rows[1].contains(&id));
     }
 }
