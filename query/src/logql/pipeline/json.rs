@@ -5,7 +5,7 @@
 //! before a closing brace, arrays are skipped by counting brackets. Hence the answer to whether a line
 //! is malformed does not depend on which fields are wanted.
 
-use super::labels::{BaseLabels, Category, Labels, NameId, Names, append_sanitized, is_name_byte};
+use super::labels::{BaseLabels, Category, Labels, NameId, Names, append_sanitized, is_plain_name};
 
 /// `__error__` of a line that is no JSON object.
 pub const JSON_ERROR: &str = "JSONParserErr";
@@ -87,6 +87,18 @@ pub(super) struct Scanner<'l> {
     pub(super) at: usize,
 }
 
+/// The bytes that end a number, `true`, `false` or `null`.
+static ENDS_TOKEN: [bool; 256] = {
+    let mut ends = [false; 256];
+    let bytes = b" \n\r\t,}]";
+    let mut i = 0;
+    while i < bytes.len() {
+        ends[bytes[i] as usize] = true;
+        i += 1;
+    }
+    ends
+};
+
 /// The place of the first `"` or `\` at or after `at`.
 #[inline]
 fn quote_or_escape(line: &[u8], mut at: usize) -> Option<usize> {
@@ -140,29 +152,10 @@ impl<'l> Scanner<'l> {
         }
     }
 
+    #[inline]
     fn key(&mut self) -> Option<Key<'l>> {
-        let start = self.at + 1;
-        let mut plain = true;
-        for (index, &b) in self.line.get(start..)?.iter().enumerate() {
-            if is_name_byte(b) {
-                continue;
-            }
-            if b == b'"' {
-                self.at = start + index + 1;
-                let raw = &self.line[start..start + index];
-                let plain = plain && raw.first().is_some_and(|b| !b.is_ascii_digit());
-                return Some(Key {
-                    raw,
-                    plain,
-                    escaped: false,
-                });
-            }
-            plain = false;
-            if b == b'\\' {
-                break;
-            }
-        }
         let (raw, escaped) = self.string()?;
+        let plain = is_plain_name(raw);
         Some(Key {
             raw,
             plain,
@@ -227,7 +220,7 @@ impl<'l> Scanner<'l> {
             }
             _ => {
                 let rest = &self.line[start..];
-                let ends = |b: &u8| matches!(b, b' ' | b'\n' | b'\r' | b'\t' | b',' | b'}' | b']');
+                let ends = |b: &u8| ENDS_TOKEN[usize::from(*b)];
                 let length = rest.iter().position(ends).ok_or(MALFORMED_VALUE)?;
                 let token = &rest[..length];
                 self.at += length;

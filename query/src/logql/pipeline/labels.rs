@@ -106,10 +106,29 @@ impl Names {
     }
 }
 
+/// Bytes that may not stand in a label's name.
+static ODD: [bool; 256] = {
+    let mut odd = [true; 256];
+    let mut b = 0;
+    while b < 128 {
+        let byte = b as u8;
+        odd[b] = !(byte.is_ascii_alphanumeric() || byte == b'_' || byte == b':');
+        b += 1;
+    }
+    odd
+};
+
 /// Whether a byte may stand in a label's name (digits not at its beginning).
 #[inline]
 pub(super) fn is_name_byte(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b == b'_' || b == b':'
+    !ODD[usize::from(b)]
+}
+
+/// Whether a key is a label's name as it stands.
+#[inline]
+pub(super) fn is_plain_name(key: &[u8]) -> bool {
+    let odd = key.iter().fold(false, |odd, b| odd | ODD[usize::from(*b)]);
+    !odd && key.first().is_some_and(|b| !b.is_ascii_digit())
 }
 
 /// Appends a key with all that may not stand in a name replaced by `_`, one per character.
