@@ -39,6 +39,7 @@ pub static TARGETS: &[&Target] = &[
     &targets::segment::METRIC_SEGMENT,
     &targets::rows::LOG_SEGMENT,
     &targets::rows::SPAN_SEGMENT,
+    &targets::spans::SPAN_COLUMNS,
     &targets::wal::WAL,
     &targets::manifest::MANIFEST,
     &targets::state::STATE,

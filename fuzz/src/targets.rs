@@ -9,6 +9,7 @@ pub mod otlp;
 pub mod promql;
 pub mod rows;
 pub mod segment;
+pub mod spans;
 pub mod sql;
 pub mod state;
 pub mod store;

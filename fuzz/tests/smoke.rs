@@ -94,6 +94,7 @@ smoke_tests! {
     metric_segment: targets::segment::METRIC_SEGMENT,
     log_segment: targets::rows::LOG_SEGMENT,
     span_segment: targets::rows::SPAN_SEGMENT,
+    span_columns: targets::spans::SPAN_COLUMNS,
     wal: targets::wal::WAL,
     manifest: targets::manifest::MANIFEST,
     state: targets::state::STATE,

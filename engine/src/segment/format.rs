@@ -86,6 +86,8 @@ pub const COLUMN_VALUES_MAX: usize = 1 << 20;
 /// Bytes that one column of a log or span block may decompress to.
 pub const COLUMN_BYTES_MAX: usize = 1 << 28;
 
+/// Spans from which on a block of version 4 is closed at the end of a trace.
+pub const SPAN_BLOCK_ROWS_TARGET: usize = 8192;
 /// Rows at which a log or span block is closed.
 pub const BLOCK_ROWS_TARGET: usize = 8192;
 /// Bytes of text (names, bodies, attribute values) at which a log or span block is closed: measured on
@@ -168,11 +170,17 @@ pub enum SectionKind {
     TraceBlockEnds = 23,
     /// Which trace each row belongs to, block by block.
     TraceRows = 24,
+    /// Spans: trace ids in the order of their rows (from version 4 on).
+    TraceIdsByRow = 25,
+    /// Spans: places in [`SectionKind::TraceIdsByRow`], by ascending id.
+    TraceOrder = 26,
+    /// Spans: row of the stream table by stream number.
+    StreamRows = 27,
 }
 
 impl SectionKind {
     /// All kinds.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 27] = [
         Self::Meta,
         Self::Data,
         Self::LabelNames,
@@ -197,6 +205,9 @@ impl SectionKind {
         Self::Traces,
         Self::TraceBlockEnds,
         Self::TraceRows,
+        Self::TraceIdsByRow,
+        Self::TraceOrder,
+        Self::StreamRows,
     ];
 
     /// From its stored number.
@@ -233,11 +244,15 @@ impl SectionKind {
             Self::Traces => "traces",
             Self::TraceBlockEnds => "trace block ends",
             Self::TraceRows => "trace rows",
+            Self::TraceIdsByRow => "trace ids by row",
+            Self::TraceOrder => "trace order",
+            Self::StreamRows => "stream rows",
         }
     }
 }
 
 const _: () = assert!(BLOCK_ROWS_TARGET <= BLOCK_ROWS_MAX);
+const _: () = assert!(2 * SPAN_BLOCK_ROWS_TARGET <= BLOCK_ROWS_MAX);
 const _: () = assert!(BLOCK_TEXT_BYTES_TARGET < COLUMN_BYTES_MAX);
 const _: () = assert!(LOG_BLOCK_ROWS_TARGET <= BLOCK_ROWS_MAX);
 const _: () = assert!(LOG_BLOCK_TEXT_BYTES_TARGET < COLUMN_BYTES_MAX);

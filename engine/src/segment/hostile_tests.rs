@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::logs::tests::log_segment;
 use super::metrics::tests::{Model, build, labels};
 use super::rows::tests::span_segment;
+use super::spans::tests::span_columns_segment;
 use super::*;
 use crate::EngineError;
 use crate::model::SampleColumns;
@@ -40,6 +41,7 @@ fn whole_files_verify_and_describe_themselves() {
         (metric_segment(), "metrics"),
         (log_segment(), "logs"),
         (span_segment(), "spans"),
+        (span_columns_segment(), "spans"),
     ] {
         let length = bytes.len() as u64;
         let bytes: SegmentBytes = Arc::new(bytes);
@@ -53,7 +55,12 @@ fn whole_files_verify_and_describe_themselves() {
 
 #[test]
 fn a_file_cut_anywhere_is_noticed() {
-    for bytes in [metric_segment(), log_segment(), span_segment()] {
+    for bytes in [
+        metric_segment(),
+        log_segment(),
+        span_segment(),
+        span_columns_segment(),
+    ] {
         for length in 0..bytes.len() {
             must_name_the_file(bytes[..length].to_vec(), &format!("cut to {length}"));
         }
@@ -65,7 +72,12 @@ fn a_file_cut_anywhere_is_noticed() {
 
 #[test]
 fn a_flip_of_any_byte_is_noticed() {
-    for bytes in [metric_segment(), log_segment(), span_segment()] {
+    for bytes in [
+        metric_segment(),
+        log_segment(),
+        span_segment(),
+        span_columns_segment(),
+    ] {
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1 << (at % 8);
@@ -77,7 +89,12 @@ fn a_flip_of_any_byte_is_noticed() {
 /// Behind the checksums too: bytes changed and checksums made right again, as an attacker would.
 #[test]
 fn wrong_bytes_with_right_checksums_do_no_harm() {
-    for bytes in [metric_segment(), log_segment(), span_segment()] {
+    for bytes in [
+        metric_segment(),
+        log_segment(),
+        span_segment(),
+        span_columns_segment(),
+    ] {
         let file = SegmentFile::open(Arc::new(bytes.clone()), "a.seg").unwrap();
         let body = file
             .sections()

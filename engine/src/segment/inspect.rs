@@ -14,7 +14,8 @@ use super::logs::LogSegmentReader;
 use super::meta::SegmentMeta;
 use super::metrics::MetricSegmentReader;
 use super::rows::columns::{ColumnEntry, ValueKind};
-use super::rows::{BlockRef, RowSegmentReader, SpanSegmentReader};
+use super::rows::{BlockRef, RowSegmentReader};
+use super::spans::{self, SpanReader};
 
 /// Describes a segment file of any signal.
 ///
@@ -38,9 +39,14 @@ pub fn inspect(bytes: SegmentBytes, path: impl Into<PathBuf>) -> Result<String> 
             describe_rows(&mut out, &reader, entries)?;
         }
         Signal::Spans => {
-            let reader = SpanSegmentReader::open(bytes, path)?;
-            let entries = |block: &BlockRef| Ok(reader.details(block, 0)?.entries);
-            describe_rows(&mut out, &reader, entries)?;
+            let reader = SpanReader::open(bytes, path)?;
+            match reader.old() {
+                Some(old) => {
+                    let entries = |block: &BlockRef| Ok(old.details(block, 0)?.entries);
+                    describe_rows(&mut out, old, entries)?;
+                }
+                None => describe_spans(&mut out, &reader)?,
+            }
         }
     }
     Ok(out)
@@ -204,6 +210,28 @@ fn describe_metrics(out: &mut String, reader: &MetricSegmentReader) -> Result<()
             label.name,
             label.values,
             label.series
+        );
+    }
+    Ok(())
+}
+
+fn describe_spans(out: &mut String, reader: &SpanReader) -> Result<()> {
+    let mut columns: BTreeMap<String, CodecTotals> = BTreeMap::new();
+    for column in spans::verify::column_sizes(reader)? {
+        let total = columns.entry(column.name).or_default();
+        total.blocks += 1;
+        total.values += column.values;
+        total.bytes += column.bytes;
+    }
+    describe_totals(out, "columns", &columns);
+    if let Some(traces) = reader.trace_count() {
+        line!(out, "\ntraces  {traces}");
+    }
+    for name in reader.label_names() {
+        line!(
+            out,
+            "label {name}: {} values",
+            reader.label_values(&name)?.len()
         );
     }
     Ok(())

@@ -25,6 +25,7 @@ mod rows;
 mod select;
 mod select_cache;
 mod series_table;
+mod spans;
 mod verify;
 pub(crate) mod wire;
 mod write;
@@ -43,6 +44,7 @@ pub use rows::{
     BlockRef, RowBuildOptions, RowFilter, RowSegmentReader, SpanSegmentBuilder, SpanSegmentReader,
     StoredSpan, stream_sort_key,
 };
+pub use spans::{SpanBlockRef, SpanBuildOptions, SpanBuilder, SpanReader, sort_spans};
 pub use verify::{Verified, verify};
 pub use write::{FILE_SUFFIX, SegmentFileWriter, file_name, map};
 

@@ -9,7 +9,8 @@ use super::file::{SegmentBytes, SegmentFile};
 use super::format::{ROW_SHAPES_VERSION, SectionKind};
 use super::logs::LogSegmentReader;
 use super::metrics::{DecodeCache, MetricSegmentReader};
-use super::rows::{Column, RowFilter, RowSegmentReader, SpanSegmentReader};
+use super::rows::{Column, RowFilter, RowSegmentReader};
+use super::spans::{self, SpanReader};
 
 /// What a verification went through.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,9 +42,14 @@ pub fn verify(bytes: SegmentBytes, path: impl Into<PathBuf>) -> Result<Verified>
             verify_rows(&reader, |_| reader.verify_blocks())?
         }
         Signal::Spans => {
-            let reader = SpanSegmentReader::open(bytes, path)?;
-            let rows = |filter: &RowFilter| reader.scan(filter).map(|rows| rows.len() as u64);
-            verify_rows(&reader, rows)?
+            let reader = SpanReader::open(bytes, path)?;
+            match reader.old() {
+                Some(old) => {
+                    let rows = |filter: &RowFilter| old.scan(filter).map(|r| r.len() as u64);
+                    verify_rows(old, rows)?
+                }
+                None => spans::verify::verify(&reader)?,
+            }
         }
     };
     Ok(Verified {
