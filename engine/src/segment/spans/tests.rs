@@ -343,7 +343,8 @@ proptest! {
 fn span(trace: u64, number: u64) -> Span {
     let mut id = [0; 16];
     id[..8].copy_from_slice(&trace.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    id[8..].copy_from_slice(&trace.to_be_bytes());
+    // All zeros are no id.
+    id[8..].copy_from_slice(&(trace + 1).to_be_bytes());
     let own = trace * 100 + number;
     let user = format!("u{}", trace * 7 % 50);
     Span {
