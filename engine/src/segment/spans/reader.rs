@@ -198,10 +198,7 @@ impl SpanReader {
     pub fn attribute_keys(&self) -> Vec<Arc<str>> {
         match &self.body {
             Body::Columns(columns) => columns.keys.clone(),
-            Body::Old(old) => {
-                let keys = old.0.attribute_keys().iter();
-                keys.map(|key| Arc::from(key.as_str())).collect()
-            }
+            Body::Old(old) => old.0.attribute_keys().to_vec(),
         }
     }
 
