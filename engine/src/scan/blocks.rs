@@ -65,7 +65,7 @@ impl<K: RowKind> SegmentSource<K> {
         let Some(filter) = filter else {
             return Ok(None);
         };
-        let blocks = reader.blocks(&filter)?;
+        let blocks = K::plan(segment, &filter, request)?;
         if blocks.is_empty() {
             return Ok(None);
         }

@@ -16,14 +16,14 @@ use crate::head::data::HeadData;
 use crate::head::rows::{RowBatch, Rows, SeenBatch, service_of};
 use crate::head::seal::{NewSegment, SegmentPlace};
 use crate::index::Matcher;
-use crate::model::{Labels, LogRecord, Signal, Span, Stream, TimeRange, TraceId};
+use crate::model::{Labels, Signal, Span, Stream, TimeRange, TraceId};
 use crate::rows::{
     AttributeChoice, LogBatch, LogBlock, LogColumnSet, LogCondition, LogScanRequest, RowOrder,
     Selection, SpanBatch, SpanBlock, SpanColumnSet, SpanCondition, SpanScanRequest, Streams,
 };
 use crate::segment::{
-    BlockRef, LogSegmentBuilder, RowBuildOptions, RowFilter, RowSegmentReader, SegmentOrigin,
-    SpanSegmentBuilder, stream_sort_key,
+    BlockRef, LogBuildOptions, LogSegmentBuilder, RowBuildOptions, RowFilter, RowSegmentReader,
+    SegmentOrigin, SpanSegmentBuilder, stream_sort_key,
 };
 
 /// What a scan of either signal asks for.
@@ -85,6 +85,14 @@ pub(crate) trait RowKind: Send + Sync + Sized + 'static {
         streams: &Arc<Streams>,
         request: &Self::Request,
     ) -> Self::Block;
+
+    /// The blocks of a segment that may have rows for a request; `filter` is the part of the request
+    /// that both signals have.
+    fn plan(
+        segment: &Segment,
+        filter: &RowFilter,
+        request: &Self::Request,
+    ) -> Result<Vec<BlockRef>>;
 
     /// Adds the rows of a block that was read with [`RowRequest::everything`].
     fn collect(batch: &mut Self::Batch, block: &Self::Block, numbers: &HashMap<u32, u32>);
@@ -291,23 +299,26 @@ impl RowKind for Logs {
         streams: &Arc<Streams>,
         request: &LogScanRequest,
     ) -> Result<LogBlock> {
-        let mut batch = LogBatch::new();
-        let mut known = StreamsOfBlock::new();
-        if let SegmentBody::Logs(reader) = &segment.body {
-            for row in reader.read_block(block, filter)? {
-                let stream = known.place(row.stream, || {
-                    batch.stream(streams.get(row.stream)?);
-                    Ok(())
-                })?;
-                batch.push(stream, &row.record);
-            }
-        }
-        let mut rows = Selection::All(batch.len());
-        for condition in &request.conditions {
-            condition.retain_batch(&batch, &mut rows);
+        if let SegmentBody::Logs(reader) = &segment.body
+            && let Some(mut found) = reader.read(block, request, filter.streams.as_ref())?
+        {
+            found.streams = Arc::clone(streams);
+            return Ok(found);
         }
         let (columns, attributes) = (request.columns, &request.attributes);
-        Ok(batch.block(streams, &known.numbers, &rows, columns, attributes))
+        let none = LogBatch::new();
+        Ok(none.block(streams, &[], &Selection::All(0), columns, attributes))
+    }
+
+    fn plan(
+        segment: &Segment,
+        filter: &RowFilter,
+        request: &LogScanRequest,
+    ) -> Result<Vec<BlockRef>> {
+        match &segment.body {
+            SegmentBody::Logs(reader) => reader.plan(request, filter.streams.as_ref()),
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn read_batch(
@@ -341,23 +352,15 @@ impl RowKind for Logs {
             return Ok(None);
         }
         let (id, writer) = place.create()?;
-        let options = RowBuildOptions {
+        let options = LogBuildOptions {
             effort,
-            ..RowBuildOptions::default()
+            ..LogBuildOptions::default()
         };
         let mut builder = LogSegmentBuilder::new(writer, origin, options)?;
         for (stream, rows) in sorted {
             builder.begin_stream(&stream)?;
-            let (mut time, mut ordinal) = (i64::MIN, 0);
             for (part, row) in rows {
-                let record: LogRecord = parts[part as usize].batch.record(row as usize);
-                ordinal = if record.time.0 == time {
-                    ordinal + 1
-                } else {
-                    0
-                };
-                time = record.time.0;
-                builder.push(&Arc::new(record), ordinal)?;
+                builder.push_row(&parts[part as usize].batch, row)?;
             }
         }
         let (writer, meta, identity) = builder.finish()?;
@@ -416,6 +419,17 @@ impl RowKind for Spans {
         }
         let (columns, attributes) = (request.columns, &request.attributes);
         Ok(batch.block(streams, &known.numbers, &rows, columns, attributes))
+    }
+
+    fn plan(
+        segment: &Segment,
+        filter: &RowFilter,
+        _request: &SpanScanRequest,
+    ) -> Result<Vec<BlockRef>> {
+        match Self::reader(segment) {
+            Some(reader) => reader.blocks(filter),
+            None => Ok(Vec::new()),
+        }
     }
 
     fn read_batch(
