@@ -13,6 +13,7 @@ pub mod commands;
 pub mod config;
 pub mod cors;
 pub mod demo;
+pub mod demo_rows;
 pub mod error;
 pub mod ingest;
 pub mod lifecycle;

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use chronolith_engine::{CancelToken, RequestContext, Store, TenantId};
+use chronolith_query::logql::eval::{LogQlEngine, LogQlOptions, StoreLogs};
 use chronolith_query::promql::features::Features;
 use chronolith_query::promql::{PromqlEngine, PromqlOptions};
 use chronolith_query::running::QueryRegistry;
@@ -59,6 +60,7 @@ struct Shared {
     recent_pushes: RecentPushes,
     processor: RwLock<Arc<Processor>>,
     promql: PromqlEngine,
+    logql: LogQlEngine,
     sql: SqlEngine,
     queries: QueryRegistry,
     query_slots: Arc<Semaphore>,
@@ -78,6 +80,10 @@ impl AppState {
         let settings = &config.settings;
         let features = features(&settings.enable_feature);
         let promql = PromqlEngine::new(store.clone(), promql_options(settings, features));
+        let logql = LogQlEngine::new(
+            Arc::new(StoreLogs::new(store.clone())),
+            logql_options(settings),
+        );
         let queries = QueryRegistry::default();
         let sql = SqlEngine::new(store.clone(), sql_options(settings, &queries))?;
         // An eighth of all memory at most, whatever the setting says.
@@ -116,6 +122,7 @@ impl AppState {
             metrics: Metrics::default(),
             features,
             promql,
+            logql,
             sql,
             config,
             buffers: Mutex::new(Vec::new()),
@@ -130,6 +137,12 @@ impl AppState {
     #[must_use]
     pub fn promql(&self) -> &PromqlEngine {
         &self.0.promql
+    }
+
+    /// Evaluates LogQL.
+    #[must_use]
+    pub fn logql(&self) -> &LogQlEngine {
+        &self.0.logql
     }
 
     /// Runs SQL.
@@ -401,6 +414,18 @@ fn promql_options(settings: &Settings, features: Features) -> PromqlOptions {
             .min(settings.memory_max.0 / CACHE_MEMORY_SHARE) as usize,
         features,
         ..PromqlOptions::default()
+    }
+}
+
+fn logql_options(settings: &Settings) -> LogQlOptions {
+    LogQlOptions {
+        timeout: settings.query_timeout,
+        // Turns are given out before a query gets there.
+        concurrency_max: settings.query_concurrency_max.max(1) as usize,
+        samples_max: settings.query_samples_max,
+        points_max: settings.query_points_max as usize,
+        memory_bytes_max: ByteSize(settings.memory_max.0 / QUERY_MEMORY_SHARE).as_usize(),
+        ..LogQlOptions::default()
     }
 }
 

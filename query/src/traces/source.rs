@@ -19,3 +19,13 @@ pub trait SpanSource {
         request: &SpanScanRequest,
     ) -> Result<SpanBlocks<'_>, EngineError>;
 }
+
+impl SpanSource for chronolith_engine::Snapshot {
+    fn scan(
+        &self,
+        context: &RequestContext,
+        request: &SpanScanRequest,
+    ) -> Result<SpanBlocks<'_>, EngineError> {
+        Ok(Box::new(self.scan_span_blocks(context, request)?))
+    }
+}

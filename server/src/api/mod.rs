@@ -5,6 +5,7 @@ pub mod envelope;
 pub mod federate;
 pub mod health;
 pub mod lifecycle;
+pub mod loki;
 pub mod metadata;
 pub mod notifications;
 pub mod openapi;

@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use chronolith_datasets::{Telemetry, TelemetryOptions};
 use chronolith_engine::RequestContext;
+use chronolith_query::logql::eval::{QueryParams, QueryValue};
 use chronolith_query::promql::{PromqlEngine, PromqlOptions, QueryOptions};
 use chronolith_query::sql::{Encoder, Format, SqlEngine, SqlEngineOptions};
 
 use super::serve;
 use crate::cli::DemoArgs;
 use crate::config::{Config, LogFormat};
-use crate::demo;
+use crate::{demo, demo_rows};
 
 /// A stop of the tour.
 struct Stop {
@@ -25,7 +26,7 @@ struct Stop {
 }
 
 /// One question per kind of trouble in the data.
-const TOUR: [Stop; 6] = [
+const TOUR: [Stop; 7] = [
     Stop {
         language: "PromQL",
         question: "How long do runs take? (95th percentile of the last hour, seconds)",
@@ -51,6 +52,11 @@ const TOUR: [Stop; 6] = [
         question: "Which source was late? (oldest data against what is usual there, in minutes)",
         query: "SELECT pipeline_name, region, store, round(max(value) / 60) AS oldest, round(median(value) / 60) AS usual \
                 FROM metric.data_freshness_seconds GROUP BY 1, 2, 3 ORDER BY max(value) / median(value) DESC LIMIT 3",
+    },
+    Stop {
+        language: "LogQL",
+        question: "What do the failed runs complain about? (failed runs of the day by error)",
+        query: "topk(3, sum by (code) (count_over_time({service_name=\"pipeline-runner\"} |= \"run failed\" | logfmt [1d])))",
     },
     Stop {
         language: "SQL",
@@ -99,14 +105,15 @@ async fn tour(args: &DemoArgs) -> anyhow::Result<u8> {
             let loaded =
                 demo::load_metrics(&store, &context, &telemetry, |samples| bar.show(samples));
             bar.clear();
-            loaded
+            let rows = demo_rows::load_rows(&store, &context, &telemetry)?;
+            loaded.map(|loaded| (loaded, rows))
         })
     };
-    let loaded = loading.await??;
+    let (loaded, rows) = loading.await??;
     let seconds = started.elapsed().as_secs_f64();
     println!(
-        "\nLoaded {} samples of {} series in {seconds:.1} s, each batch synced to disk.",
-        loaded.samples, loaded.series
+        "\nLoaded {} samples of {} series, {} log records and {} spans in {seconds:.1} s, each batch synced to disk.",
+        loaded.samples, loaded.series, rows.logs, rows.spans
     );
 
     let promql = PromqlEngine::new(store.clone(), PromqlOptions::default());
@@ -119,6 +126,12 @@ async fn tour(args: &DemoArgs) -> anyhow::Result<u8> {
                 let stream = sql.query(&context, stop.query, &[]).await?;
                 let schema = stream.schema();
                 table(schema, &stream.collect().await?)?
+            }
+            "LogQL" => {
+                let query = server.state.logql().parse(stop.query)?;
+                let params = QueryParams::instant(end_ms.saturating_mul(1_000_000));
+                let answer = server.state.logql().query(&context, &query, params).await?;
+                series_table(&answer.value)
             }
             _ => {
                 let query = promql.parse(stop.query)?;
@@ -183,6 +196,24 @@ fn table(
     }
     out.extend(encoder.finish()?);
     Ok(String::from_utf8(out)?)
+}
+
+/// The series of a LogQL answer, a line each.
+fn series_table(value: &QueryValue) -> String {
+    let (QueryValue::Vector(all) | QueryValue::Matrix(all)) = value else {
+        return String::new();
+    };
+    let mut out = String::new();
+    for series in all {
+        let labels: Vec<String> = series
+            .labels
+            .iter()
+            .map(|(n, v)| format!("{n}={v:?}"))
+            .collect();
+        let value = series.points.last().map_or(f64::NAN, |point| point.value);
+        out.push_str(&format!("  {{{}}}  {value}\n", labels.join(", ")));
+    }
+    out
 }
 
 /// A line on the terminal that says how far loading is; silent when nobody watches.

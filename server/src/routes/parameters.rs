@@ -265,3 +265,42 @@ pub(super) const SEARCH_LIMIT: Parameter =
     optional("limit", Kind::Count, "The most results; default 100.");
 pub(super) const BATCH_SIZE: Parameter =
     optional("batch_size", Kind::Count, "Results of a line; default 100.");
+
+pub(super) const LOGQL: Parameter = required("query", Kind::Text, "A LogQL expression.");
+pub(super) const LOKI_TIME: Parameter = optional(
+    "time",
+    Kind::Text,
+    "Nanoseconds, seconds with a fraction, or RFC 3339; default now.",
+);
+pub(super) const LOKI_START: Parameter = optional(
+    "start",
+    Kind::Text,
+    "Nanoseconds, seconds with a fraction, or RFC 3339; default `since` before the end.",
+);
+pub(super) const LOKI_END: Parameter = optional("end", Kind::Text, "As `start`; default now.");
+pub(super) const SINCE: Parameter = optional(
+    "since",
+    Kind::Duration,
+    "How far before the end; default 1 h, of listings 6 h.",
+);
+pub(super) const LOKI_STEP: Parameter = optional(
+    "step",
+    Kind::Duration,
+    "From step to step; default a 250th of the range, at least 1 s.",
+);
+pub(super) const INTERVAL: Parameter = optional(
+    "interval",
+    Kind::Duration,
+    "Lines are at least so far apart.",
+);
+pub(super) const LINES: Parameter = optional("limit", Kind::Count, "The most lines; default 100.");
+pub(super) const DIRECTION: Parameter = optional(
+    "direction",
+    Kind::Choice(&["backward", "forward"]),
+    "Which lines come first; default backward.",
+);
+pub(super) const STREAMS: Parameter = optional(
+    "query",
+    Kind::Text,
+    "A stream selector; default all streams.",
+);

@@ -24,3 +24,13 @@ pub use result::{
     LabelPairs, Point, QueryResult, QueryStats, QueryValue, Series, StreamEntry, StreamResult,
 };
 pub use source::{LogBlocks, LogSource, MemoryLogs, StoreLogs};
+
+use chronolith_engine::Matcher;
+
+/// The engine's matchers of a stream selector such as `{a="b", c=~"d.*"}`.
+///
+/// # Errors
+/// Text that is none, or a regex that does not compile.
+pub fn selector_matchers(text: &str) -> Result<Vec<Matcher>, LogQlError> {
+    pushdown::matchers(&super::parser::parse_selector(text)?)
+}

@@ -29,7 +29,7 @@ pub(super) enum Needed {
     Names(Vec<String>),
 }
 
-fn matchers(selector: &[ast::Matcher]) -> Result<Vec<Matcher>> {
+pub(super) fn matchers(selector: &[ast::Matcher]) -> Result<Vec<Matcher>> {
     let matcher = |m: &ast::Matcher| {
         let op = match m.op {
             MatchOp::Equal => chronolith_engine::MatchOp::Equal,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chronolith_engine::model::{Labels, Stream, TimestampNs};
 use chronolith_engine::rows::{LogBatch, LogBlock, LogScanRequest, RowOrder, Selection, Streams};
-use chronolith_engine::{EngineError, Matcher, RequestContext, ScanRequest, Store};
+use chronolith_engine::{EngineError, Matcher, RequestContext, Store};
 use parking_lot::RwLock;
 
 /// The blocks of a scan, one after the other.
@@ -164,22 +164,7 @@ impl LogSource for StoreLogs {
         context: &RequestContext,
         request: &LogScanRequest,
     ) -> Result<LogBlocks, EngineError> {
-        // The store gives rows one by one: they are put into columns here.
-        let rows = ScanRequest::new(request.matchers.clone(), request.range);
-        let mut batch = LogBatch::new();
-        let mut last: Option<(Arc<Stream>, u32)> = None;
-        for rows in self.store.scan_logs(context, &rows)? {
-            for row in rows? {
-                let number = match &last {
-                    Some((stream, number)) if Arc::ptr_eq(stream, &row.stream) => *number,
-                    _ => batch.stream(Arc::clone(&row.stream)),
-                };
-                last = Some((Arc::clone(&row.stream), number));
-                batch.push(number, &row.record);
-            }
-        }
-        let block = select(&batch, context, request);
-        Ok(Box::new(std::iter::once(Ok(block))))
+        Ok(Box::new(self.store.scan_log_blocks(context, request)?))
     }
 
     fn trace_ids_are_columns(&self) -> bool {
