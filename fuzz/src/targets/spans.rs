@@ -68,8 +68,8 @@ fn read(bytes: Vec<u8>) -> Result<()> {
             if let Ok(Some(rows)) = reader.read(block, &request, None) {
                 assert!(rows.rows <= block.row_count());
                 assert_eq!(rows.time.len(), rows.rows);
-                let inside = |time: &i64| request.range.contains(TimestampNs(*time));
-                assert!(rows.time.iter().all(inside));
+                // Not that all times are inside the range: a directory that lies under right checksums
+                // is believed. `verify` compares it with the rows.
             }
         }
     }

@@ -121,6 +121,10 @@ fn operation(version: Version, route: &Route, verb: Verb) -> Yaml {
             id.push_str(part);
         }
     }
+    // `/elastic` and `/elastic/` are two paths.
+    if route.path.len() > 1 && route.path.ends_with('/') {
+        id.push_str("_root");
+    }
     let mut operation = Yaml::map([
         ("operationId", Yaml::from(id)),
         ("tags", Yaml::list([Yaml::from(route.tag.describe().0)])),

@@ -1,3 +1,5 @@
+//! What parses, what does not, and where the fault is said to be.
+
 use super::*;
 use crate::traceql::check;
 

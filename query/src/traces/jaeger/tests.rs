@@ -1,3 +1,5 @@
+//! Jaeger's search over spans in memory, and over the shared traces where they are there.
+
 use std::path::{Path, PathBuf};
 
 use chronolith_engine::model::{

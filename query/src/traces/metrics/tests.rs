@@ -1,3 +1,5 @@
+//! Metrics over spans in memory, compared with what was counted by hand.
+
 use super::*;
 use crate::traceql;
 use crate::traces::sample::spans;

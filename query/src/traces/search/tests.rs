@@ -1,3 +1,5 @@
+//! Search over spans in memory, with and without conditions pushed down.
+
 use super::*;
 use crate::traceql;
 use crate::traces::memory::MemorySpans;
