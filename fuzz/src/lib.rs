@@ -51,6 +51,8 @@ pub static TARGETS: &[&Target] = &[
     &targets::ingest::REMOTE_WRITE,
     &targets::ingest::EXPOSITION,
     &targets::otlp::OTLP_METRICS,
+    &targets::rows_ingest::LOG_ROWS,
+    &targets::rows_ingest::SPAN_ROWS,
     &targets::config::CONFIG,
 ];
 

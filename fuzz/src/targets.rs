@@ -8,6 +8,7 @@ pub mod manifest;
 pub mod otlp;
 pub mod promql;
 pub mod rows;
+pub mod rows_ingest;
 pub mod segment;
 pub mod spans;
 pub mod sql;

@@ -106,5 +106,7 @@ smoke_tests! {
     remote_write: targets::ingest::REMOTE_WRITE,
     exposition: targets::ingest::EXPOSITION,
     otlp_metrics: targets::otlp::OTLP_METRICS,
+    log_rows: targets::rows_ingest::LOG_ROWS,
+    span_rows: targets::rows_ingest::SPAN_ROWS,
     config: targets::config::CONFIG,
 }
