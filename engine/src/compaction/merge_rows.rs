@@ -37,7 +37,9 @@ pub(crate) fn merge_rows<K: RowKind>(
         let Some(source) = source else { continue };
         for number in 0..source.blocks() {
             context.check()?;
-            let block = source.read(number, &request)?;
+            let Some(block) = source.read(number, &request)? else {
+                continue;
+            };
             let mut batch = K::Batch::default();
             let mut numbers = HashMap::new();
             for row in 0..block.len() {

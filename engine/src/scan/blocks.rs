@@ -11,7 +11,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use rayon::prelude::*;
+use roaring::RoaringBitmap;
 
 use super::metric_scan::all_matchers;
 use super::span_versions::SpanVersions;
@@ -24,11 +26,9 @@ use crate::rows::{
     IdColumn, IntColumn, LogBlock, LogScanRequest, RowOrder, Selection, SpanBlock, SpanColumnSet,
     SpanScanRequest, Streams,
 };
-use crate::segment::{BlockRef, RowFilter};
+use crate::segment::RowReader;
 use crate::store::inner::Inner;
-use crate::store::row_kind::{
-    Logs, RowBlock, RowKind, RowRequest, Spans, filter_of, with_identity,
-};
+use crate::store::row_kind::{Logs, RowBlock, RowKind, RowRequest, Spans, with_identity};
 use crate::store::segments::Segment;
 use crate::store::snapshot::ReadAt;
 use crate::store::view::{Hides, View};
@@ -43,11 +43,10 @@ const PARALLEL_BLOCKS_MIN: usize = 4;
 /// The blocks of a segment that may have rows, and what is deleted of them.
 pub(crate) struct SegmentSource<K: RowKind> {
     segment: Arc<Segment>,
-    filter: RowFilter,
-    blocks: Vec<BlockRef>,
-    pub(crate) streams: Arc<Streams>,
+    /// Streams that pass the matchers; `None`: all.
+    wanted: Option<RoaringBitmap>,
+    blocks: Vec<<K::Reader as RowReader>::BlockRef>,
     tombstones: Vec<Tombstone>,
-    kind: std::marker::PhantomData<K>,
 }
 
 impl<K: RowKind> SegmentSource<K> {
@@ -60,27 +59,24 @@ impl<K: RowKind> SegmentSource<K> {
         let Some(reader) = K::reader(segment) else {
             return Ok(None);
         };
-        let range = request.range();
-        let filter = filter_of(reader, request.matchers(), range, request.traces())?;
-        let Some(filter) = filter else {
-            return Ok(None);
+        let wanted = match request.matchers() {
+            [] => None,
+            matchers => Some(reader.select_streams(matchers)?),
         };
-        let blocks = K::plan(segment, &filter, request)?;
+        if wanted.as_ref().is_some_and(RoaringBitmap::is_empty) {
+            return Ok(None);
+        }
+        let blocks = reader.plan(request, wanted.as_ref())?;
         if blocks.is_empty() {
             return Ok(None);
         }
+        let range = request.range();
         let concern = |t: &&Tombstone| t.concerns(segment) && t.range.overlaps(range);
-        let owner = Arc::clone(segment);
-        let streams = Streams::new(reader.stream_count() as usize, move |number| {
-            K::reader(&owner).map_or_else(|| Ok(Default::default()), |r| r.stream(number))
-        });
         Ok(Some(Self {
             segment: Arc::clone(segment),
-            filter,
+            wanted,
             blocks,
-            streams: Arc::new(streams),
             tombstones: tombstones.iter().filter(concern).cloned().collect(),
-            kind: std::marker::PhantomData,
         }))
     }
 
@@ -91,57 +87,59 @@ impl<K: RowKind> SegmentSource<K> {
     fn range(&self, number: usize) -> TimeRange {
         self.blocks
             .get(number)
-            .map_or(TimeRange::ALL, BlockRef::range)
+            .map_or(TimeRange::ALL, K::Reader::range_of)
     }
 
-    /// Reads a block, without deleted rows.
-    pub(crate) fn read(&self, number: usize, request: &K::Request) -> Result<K::Block> {
-        let block = &self.blocks[number];
-        let read = K::read_block(&self.segment, block, &self.filter, &self.streams, request)?;
+    /// Reads a block, without deleted rows; `None` when no row passes.
+    pub(crate) fn read(&self, number: usize, request: &K::Request) -> Result<Option<K::Block>> {
+        let Some(reader) = K::reader(&self.segment) else {
+            return Ok(None);
+        };
+        let read = reader.read(&self.blocks[number], request, self.wanted.as_ref())?;
+        let Some(read) = read else {
+            return Ok(None);
+        };
         let mut rows = Selection::All(read.len());
         for tombstone in &self.tombstones {
-            self.remove_deleted(&read, tombstone, &mut rows)?;
+            remove_deleted(&read, reader.streams(), tombstone, &mut rows)?;
         }
         Ok(match rows {
-            Selection::All(_) => read,
-            Selection::Rows(rows) => read.taken(&rows),
+            Selection::All(_) => Some(read),
+            Selection::Rows(rows) if rows.is_empty() => None,
+            Selection::Rows(rows) => Some(read.taken(&rows)),
         })
     }
+}
 
-    fn remove_deleted(
-        &self,
-        block: &K::Block,
-        tombstone: &Tombstone,
-        rows: &mut Selection,
-    ) -> Result<()> {
-        let mut known: Option<(u32, bool)> = None;
-        let mut failed = None;
-        let times = block.times();
-        rows.retain(|row| {
-            let time = times.get(row as usize).copied().unwrap_or(0);
-            if !tombstone.range.contains(TimestampNs(time)) {
-                return true;
-            }
-            let number = block.stream(row as usize);
-            if let Some((same, covered)) = known
-                && same == number
-            {
-                return !covered;
-            }
-            match self.streams.get(number) {
-                Ok(stream) => {
-                    let covered = tombstone.covers(&stream.labels, tombstone.range);
-                    known = Some((number, covered));
-                    !covered
-                }
-                Err(error) => {
+/// Takes out the rows of a block that a tombstone covers.
+fn remove_deleted<B: RowBlock>(
+    block: &B,
+    streams: &Streams,
+    tombstone: &Tombstone,
+    rows: &mut Selection,
+) -> Result<()> {
+    let mut known: HashMap<u32, bool> = HashMap::new();
+    let mut failed = None;
+    let times = block.times();
+    rows.retain(|row| {
+        let time = times.get(row as usize).copied().unwrap_or(0);
+        if !tombstone.range.contains(TimestampNs(time)) {
+            return true;
+        }
+        let number = block.stream(row as usize);
+        let is_covered = *known.entry(number).or_insert_with(|| {
+            let stream = streams.get(number);
+            stream.map_or_else(
+                |error| {
                     failed = Some(error);
-                    true
-                }
-            }
+                    false
+                },
+                |stream| tombstone.covers(&stream.labels, tombstone.range),
+            )
         });
-        failed.map_or(Ok(()), Err)
-    }
+        !is_covered
+    });
+    failed.map_or(Ok(()), Err)
 }
 
 /// The batches of a generation of the head.
@@ -194,11 +192,11 @@ struct Plan<K: RowKind> {
 }
 
 impl<K: RowKind> Plan<K> {
-    fn read(&self, unit: &Unit) -> Result<K::Block> {
+    fn read(&self, unit: &Unit) -> Result<Option<K::Block>> {
         self.context.check()?;
         match &self.sources[unit.source].1 {
             Source::Segment(source) => source.read(unit.number, &self.request),
-            Source::Head(source) => Ok(source.read(unit.number, &self.request)),
+            Source::Head(source) => Ok(Some(source.read(unit.number, &self.request))),
         }
     }
 
@@ -323,16 +321,15 @@ impl<K: RowKind> BlockScan<K> {
         let plan = &self.plan;
         let rank = |unit: &Unit| plan.sources[unit.source].0;
         let read = |unit: &Unit| {
-            plan.read(unit)
-                .map(|block| ((rank(unit), unit.number), block))
+            let block = plan.read(unit)?.filter(|block| block.len() > 0);
+            Ok(block.map(|block| ((rank(unit), unit.number), block)))
         };
-        let blocks: Vec<((usize, usize), K::Block)> = if units.len() < PARALLEL_BLOCKS_MIN {
+        let blocks: Vec<Option<((usize, usize), K::Block)>> = if units.len() < PARALLEL_BLOCKS_MIN {
             units.iter().map(read).collect::<Result<_>>()?
         } else {
             units.par_iter().map(read).collect::<Result<_>>()?
         };
-        self.ready
-            .extend(blocks.into_iter().filter(|(_, block)| block.len() > 0));
+        self.ready.extend(blocks.into_iter().flatten());
         Ok(())
     }
 

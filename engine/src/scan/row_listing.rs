@@ -10,6 +10,7 @@ use crate::context::RequestContext;
 use crate::error::{EngineError, Result};
 use crate::index::Matcher;
 use crate::model::{Labels, Signal, TimeRange};
+use crate::segment::RowReader;
 use crate::store::inner::Inner;
 use crate::store::row_kind::{Logs, RowKind, Spans};
 use crate::store::snapshot::ReadAt;

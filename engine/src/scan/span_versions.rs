@@ -152,7 +152,9 @@ impl SpanVersions {
             let source = SegmentSource::<Spans>::open(segment, &self.tombstones, &request)?;
             let Some(source) = source else { continue };
             for number in 0..source.blocks() {
-                let block = source.read(number, &request)?;
+                let Some(block) = source.read(number, &request)? else {
+                    continue;
+                };
                 let identities = identities_of(&block)?;
                 spans.extend(identities.into_iter().map(|identity| (*rank, identity)));
             }

@@ -21,6 +21,7 @@ mod logs;
 mod meta;
 mod metrics;
 mod packed;
+mod row_reader;
 mod rows;
 mod select;
 mod select_cache;
@@ -40,6 +41,7 @@ pub use metrics::{
     ChunkRef, ChunkStats, DecodeCache, LabelCardinality, MetricBuildOptions, MetricSegmentBuilder,
     MetricSegmentReader, TimestampColumn,
 };
+pub(crate) use row_reader::RowReader;
 pub use rows::{
     BlockRef, RowBuildOptions, RowFilter, RowSegmentReader, SpanSegmentBuilder, SpanSegmentReader,
     StoredSpan, stream_sort_key,

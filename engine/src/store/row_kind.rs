@@ -16,14 +16,14 @@ use crate::head::data::HeadData;
 use crate::head::rows::{RowBatch, Rows, SeenBatch, service_of};
 use crate::head::seal::{NewSegment, SegmentPlace};
 use crate::index::Matcher;
-use crate::model::{Labels, Signal, Span, Stream, TimeRange, TraceId};
+use crate::model::{Labels, Signal, Stream, TimeRange, TraceId};
 use crate::rows::{
     AttributeChoice, LogBatch, LogBlock, LogColumnSet, LogCondition, LogScanRequest, RowOrder,
     Selection, SpanBatch, SpanBlock, SpanColumnSet, SpanCondition, SpanScanRequest, Streams,
 };
 use crate::segment::{
-    BlockRef, LogBuildOptions, LogSegmentBuilder, RowBuildOptions, RowFilter, RowSegmentReader,
-    SegmentOrigin, SpanSegmentBuilder, stream_sort_key,
+    LogBuildOptions, LogSegmentBuilder, LogSegmentReader, RowReader, SegmentOrigin,
+    SpanBuildOptions, SpanBuilder, SpanReader, sort_spans, stream_sort_key,
 };
 
 /// What a scan of either signal asks for.
@@ -62,21 +62,14 @@ pub(crate) trait RowKind: Send + Sync + Sized + 'static {
     type Batch: RowBatch;
     type Block: RowBlock;
     type Request: RowRequest;
+    type Reader: RowReader<Request = Self::Request, Block = Self::Block>;
 
     /// The rows of a generation of the head.
     fn rows(head: &HeadData) -> &RwLock<Rows<Self::Batch>>;
     /// Where the rows of a generation of the head end for a pin.
     fn mark(marks: RowMarks) -> u64;
-    fn reader(segment: &Segment) -> Option<&RowSegmentReader>;
-
-    /// Reads what is asked for of a block of a segment.
-    fn read_block(
-        segment: &Segment,
-        block: &BlockRef,
-        filter: &RowFilter,
-        streams: &Arc<Streams>,
-        request: &Self::Request,
-    ) -> Result<Self::Block>;
+    /// The reader of a segment of the signal.
+    fn reader(segment: &Segment) -> Option<&Self::Reader>;
 
     /// Reads what is asked for of a batch of the head, of which `rows` have the right streams and times.
     fn read_batch(
@@ -85,14 +78,6 @@ pub(crate) trait RowKind: Send + Sync + Sized + 'static {
         streams: &Arc<Streams>,
         request: &Self::Request,
     ) -> Self::Block;
-
-    /// The blocks of a segment that may have rows for a request; `filter` is the part of the request
-    /// that both signals have.
-    fn plan(
-        segment: &Segment,
-        filter: &RowFilter,
-        request: &Self::Request,
-    ) -> Result<Vec<BlockRef>>;
 
     /// Adds the rows of a block that was read with [`RowRequest::everything`].
     fn collect(batch: &mut Self::Batch, block: &Self::Block, numbers: &HashMap<u32, u32>);
@@ -244,38 +229,12 @@ impl RowBlock for SpanBlock {
     }
 }
 
-/// Streams of a block's rows, numbered anew from 0, and the old number of each.
-struct StreamsOfBlock {
-    numbers: Vec<u32>,
-    places: HashMap<u32, u32>,
-}
-
-impl StreamsOfBlock {
-    fn new() -> Self {
-        Self {
-            numbers: Vec::new(),
-            places: HashMap::new(),
-        }
-    }
-
-    /// The new number of a stream; `add` is called for one that was not there.
-    fn place(&mut self, number: u32, add: impl FnOnce() -> Result<()>) -> Result<u32> {
-        if let Some(place) = self.places.get(&number) {
-            return Ok(*place);
-        }
-        add()?;
-        let place = self.numbers.len() as u32;
-        self.numbers.push(number);
-        self.places.insert(number, place);
-        Ok(place)
-    }
-}
-
 impl RowKind for Logs {
     const SIGNAL: Signal = Signal::Logs;
     type Batch = LogBatch;
     type Block = LogBlock;
     type Request = LogScanRequest;
+    type Reader = LogSegmentReader;
 
     fn rows(head: &HeadData) -> &RwLock<Rows<LogBatch>> {
         &head.logs
@@ -285,39 +244,10 @@ impl RowKind for Logs {
         marks.logs
     }
 
-    fn reader(segment: &Segment) -> Option<&RowSegmentReader> {
+    fn reader(segment: &Segment) -> Option<&LogSegmentReader> {
         match &segment.body {
             SegmentBody::Logs(reader) => Some(reader),
             _ => None,
-        }
-    }
-
-    fn read_block(
-        segment: &Segment,
-        block: &BlockRef,
-        filter: &RowFilter,
-        streams: &Arc<Streams>,
-        request: &LogScanRequest,
-    ) -> Result<LogBlock> {
-        if let SegmentBody::Logs(reader) = &segment.body
-            && let Some(mut found) = reader.read(block, request, filter.streams.as_ref())?
-        {
-            found.streams = Arc::clone(streams);
-            return Ok(found);
-        }
-        let (columns, attributes) = (request.columns, &request.attributes);
-        let none = LogBatch::new();
-        Ok(none.block(streams, &[], &Selection::All(0), columns, attributes))
-    }
-
-    fn plan(
-        segment: &Segment,
-        filter: &RowFilter,
-        request: &LogScanRequest,
-    ) -> Result<Vec<BlockRef>> {
-        match &segment.body {
-            SegmentBody::Logs(reader) => reader.plan(request, filter.streams.as_ref()),
-            _ => Ok(Vec::new()),
         }
     }
 
@@ -347,7 +277,7 @@ impl RowKind for Logs {
         effort: EncodeEffort,
         parts: &[Part<LogBatch>],
     ) -> Result<Option<NewSegment>> {
-        let sorted = sort_by_stream(parts, |_| true);
+        let sorted = sort_by_stream(parts);
         if sorted.is_empty() {
             return Ok(None);
         }
@@ -379,6 +309,7 @@ impl RowKind for Spans {
     type Batch = SpanBatch;
     type Block = SpanBlock;
     type Request = SpanScanRequest;
+    type Reader = SpanReader;
 
     fn rows(head: &HeadData) -> &RwLock<Rows<SpanBatch>> {
         &head.spans
@@ -388,47 +319,10 @@ impl RowKind for Spans {
         marks.spans
     }
 
-    fn reader(segment: &Segment) -> Option<&RowSegmentReader> {
+    fn reader(segment: &Segment) -> Option<&SpanReader> {
         match &segment.body {
             SegmentBody::Spans(reader) => Some(reader),
             _ => None,
-        }
-    }
-
-    fn read_block(
-        segment: &Segment,
-        block: &BlockRef,
-        filter: &RowFilter,
-        streams: &Arc<Streams>,
-        request: &SpanScanRequest,
-    ) -> Result<SpanBlock> {
-        let mut batch = SpanBatch::new();
-        let mut known = StreamsOfBlock::new();
-        if let SegmentBody::Spans(reader) = &segment.body {
-            for row in reader.read_block(block, filter)? {
-                let stream = known.place(row.stream, || {
-                    batch.stream(streams.get(row.stream)?);
-                    Ok(())
-                })?;
-                batch.push(stream, &row.span);
-            }
-        }
-        let mut rows = Selection::All(batch.len());
-        for condition in &request.conditions {
-            condition.retain_batch(&batch, &mut rows);
-        }
-        let (columns, attributes) = (request.columns, &request.attributes);
-        Ok(batch.block(streams, &known.numbers, &rows, columns, attributes))
-    }
-
-    fn plan(
-        segment: &Segment,
-        filter: &RowFilter,
-        _request: &SpanScanRequest,
-    ) -> Result<Vec<BlockRef>> {
-        match Self::reader(segment) {
-            Some(reader) => reader.blocks(filter),
-            None => Ok(Vec::new()),
         }
     }
 
@@ -458,26 +352,20 @@ impl RowKind for Spans {
         effort: EncodeEffort,
         parts: &[Part<SpanBatch>],
     ) -> Result<Option<NewSegment>> {
-        let newest = newest_spans(parts);
-        let sorted = sort_by_stream(parts, |place| newest.contains(place));
-        if sorted.is_empty() {
+        let mut rows = newest_spans(parts);
+        if rows.is_empty() {
             return Ok(None);
         }
+        let batches: Vec<_> = parts.iter().map(|part| Arc::clone(&part.batch)).collect();
+        sort_spans(&batches, &mut rows);
         let (id, writer) = place.create()?;
-        let options = RowBuildOptions {
+        let options = SpanBuildOptions {
             effort,
-            ..RowBuildOptions::default()
+            ..SpanBuildOptions::default()
         };
-        let mut builder = SpanSegmentBuilder::new(writer, origin, options)?;
-        for (stream, rows) in sorted {
-            builder.begin_stream(&stream)?;
-            let (mut time, mut ordinal) = (i64::MIN, 0);
-            for (part, row) in rows {
-                let span: Span = parts[part as usize].batch.span(row as usize);
-                ordinal = if span.time.0 == time { ordinal + 1 } else { 0 };
-                time = span.time.0;
-                builder.push(&Arc::new(span), ordinal)?;
-            }
+        let mut builder = SpanBuilder::new(writer, origin, options)?;
+        for (batch, row) in rows {
+            builder.push(&batches[batch as usize], row as usize)?;
         }
         let (writer, meta, identity) = builder.finish()?;
         let path = writer.publish()?;
@@ -493,10 +381,7 @@ impl RowKind for Spans {
 /// Rows of each stream by part and row, streams in the order of segments, rows by time and arrival.
 type SortedRows = Vec<(Arc<Stream>, Vec<(u32, u32)>)>;
 
-fn sort_by_stream<B: RowBatch>(
-    parts: &[Part<B>],
-    is_kept: impl Fn(&(u32, u32)) -> bool,
-) -> SortedRows {
+fn sort_by_stream<B: RowBatch>(parts: &[Part<B>]) -> SortedRows {
     // Numbered once: parts share most of their streams.
     let mut numbers: HashMap<(Labels, Vec<u8>), usize> = HashMap::new();
     let mut streams: SortedRows = Vec::new();
@@ -505,9 +390,6 @@ fn sort_by_stream<B: RowBatch>(
         let mut places: Vec<Option<usize>> = vec![None; table.len()];
         for row in &part.rows {
             let place = (number as u32, *row);
-            if !is_kept(&place) {
-                continue;
-            }
             let stream = part.batch.stream_numbers()[*row as usize] as usize;
             let at = *places[stream].get_or_insert_with(|| {
                 *numbers
@@ -528,8 +410,8 @@ fn sort_by_stream<B: RowBatch>(
     streams
 }
 
-/// Of spans with the same identity the one that arrived last.
-fn newest_spans(parts: &[Part<SpanBatch>]) -> hashbrown::HashSet<(u32, u32)> {
+/// Of spans with the same identity the one that arrived last, in order of arrival.
+fn newest_spans(parts: &[Part<SpanBatch>]) -> Vec<(u32, u32)> {
     let mut newest: HashMap<(u64, [u8; 16], [u8; 8]), (u32, u32)> = HashMap::new();
     for (number, part) in parts.iter().enumerate() {
         let table = part.batch.stream_table().iter();
@@ -543,36 +425,9 @@ fn newest_spans(parts: &[Part<SpanBatch>]) -> hashbrown::HashSet<(u32, u32)> {
             newest.insert(key, (number as u32, *row));
         }
     }
-    newest.into_values().collect()
-}
-
-/// The filter with which the blocks of a segment are chosen for a request.
-pub(crate) fn filter_of(
-    reader: &RowSegmentReader,
-    matchers: &[Matcher],
-    range: TimeRange,
-    traces: Option<&[TraceId]>,
-) -> Result<Option<RowFilter>> {
-    let streams = match matchers {
-        [] => None,
-        _ => Some(reader.select_streams(matchers)?),
-    };
-    if streams
-        .as_ref()
-        .is_some_and(roaring::RoaringBitmap::is_empty)
-    {
-        return Ok(None);
-    }
-    let trace_id = match traces {
-        Some([one]) => Some(*one),
-        Some([]) => return Ok(None),
-        _ => None,
-    };
-    Ok(Some(RowFilter {
-        streams,
-        trace_id,
-        ..RowFilter::in_range(range)
-    }))
+    let mut rows: Vec<(u32, u32)> = newest.into_values().collect();
+    rows.sort_unstable();
+    rows
 }
 
 /// What a span scan reads besides what is asked for when later versions may hide rows.

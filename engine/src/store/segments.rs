@@ -7,8 +7,7 @@ use crate::error::{Corruption, EngineError, Result};
 use crate::io::FileSystem;
 use crate::model::{Generation, SegmentId, Signal, TimeRange};
 use crate::segment::{
-    self, FileIdentity, LogSegmentReader, MetricSegmentReader, SegmentFile, SegmentMeta,
-    SpanSegmentReader,
+    self, FileIdentity, LogSegmentReader, MetricSegmentReader, SegmentFile, SegmentMeta, SpanReader,
 };
 
 /// An open segment.
@@ -29,7 +28,7 @@ pub(crate) struct Segment {
 pub(crate) enum SegmentBody {
     Metrics(MetricSegmentReader),
     Logs(LogSegmentReader),
-    Spans(SpanSegmentReader),
+    Spans(SpanReader),
 }
 
 impl Segment {
@@ -45,7 +44,7 @@ impl Segment {
         let body = match signal {
             Signal::Metrics => SegmentBody::Metrics(MetricSegmentReader::open(bytes, path)?),
             Signal::Logs => SegmentBody::Logs(LogSegmentReader::open(bytes, path)?),
-            Signal::Spans => SegmentBody::Spans(SpanSegmentReader::open(bytes, path)?),
+            Signal::Spans => SegmentBody::Spans(SpanReader::open(bytes, path)?),
         };
         let found = match &body {
             SegmentBody::Metrics(reader) => reader.file().identity(),

@@ -10,7 +10,7 @@ use super::columns::{Columns, reference};
 use super::old::OldSpans;
 use crate::error::Result;
 use crate::index::Matcher;
-use crate::model::{Signal, Stream, TimeRange, TraceId};
+use crate::model::{Labels, Signal, Stream, TimeRange, TraceId};
 use crate::rows::{AttributeChoice, SpanBatch, SpanBlock, SpanColumnSet, SpanScanRequest, Streams};
 use crate::segment::file::{SegmentBytes, SegmentFile};
 use crate::segment::format::ROW_SHAPES_VERSION;
@@ -149,6 +149,17 @@ impl SpanReader {
         self.streams.get(number)
     }
 
+    /// The labels of a stream.
+    ///
+    /// # Errors
+    /// Damage, or a stream that does not exist.
+    pub fn stream_labels(&self, number: u32) -> Result<Labels> {
+        match &self.body {
+            Body::Columns(columns) => columns.table.labels(&columns.file, number),
+            Body::Old(old) => old.0.stream_labels(number),
+        }
+    }
+
     /// Numbers of the streams whose labels pass all matchers.
     ///
     /// # Errors
@@ -195,10 +206,10 @@ impl SpanReader {
 
     /// Keys of the attributes of spans, events and links, in the order of their first use.
     #[must_use]
-    pub fn attribute_keys(&self) -> Vec<Arc<str>> {
+    pub fn attribute_keys(&self) -> &[Arc<str>] {
         match &self.body {
-            Body::Columns(columns) => columns.keys.clone(),
-            Body::Old(old) => old.0.attribute_keys().to_vec(),
+            Body::Columns(columns) => &columns.keys,
+            Body::Old(old) => old.0.attribute_keys(),
         }
     }
 

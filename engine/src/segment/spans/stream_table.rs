@@ -142,16 +142,26 @@ impl StreamTable {
             .collect())
     }
 
-    /// A stream by number.
-    pub(super) fn read(&self, file: &SegmentFile, number: u32) -> Result<Stream> {
-        let Some(row) = self.rows.get(number as usize).copied() else {
-            let section = file.section(SectionKind::StreamRows);
-            return Err(file.corrupt(
-                section.offset,
+    /// The row of the table that a stream has.
+    fn row(&self, file: &SegmentFile, number: u32) -> Result<u32> {
+        self.rows.get(number as usize).copied().ok_or_else(|| {
+            file.corrupt(
+                file.section(SectionKind::StreamRows).offset,
                 &format!("a stream below {}", self.len()),
                 &number.to_string(),
-            ));
-        };
+            )
+        })
+    }
+
+    /// The labels of a stream by number.
+    pub(super) fn labels(&self, file: &SegmentFile, number: u32) -> Result<Labels> {
+        let row = self.row(file, number)?;
+        LabelsCursor::new(file, &self.series, &self.index).labels(row)
+    }
+
+    /// A stream by number.
+    pub(super) fn read(&self, file: &SegmentFile, number: u32) -> Result<Stream> {
+        let row = self.row(file, number)?;
         let labels = LabelsCursor::new(file, &self.series, &self.index).labels(row)?;
         let mut cursor = file.cursor(SectionKind::Streams)?;
         let ends = Packed::read(&mut cursor, self.rows.len())?;

@@ -236,7 +236,7 @@ pub(crate) fn column_sizes(reader: &SpanReader) -> Result<Vec<ColumnSize>> {
                     let name = if column.field == group.values() {
                         let key = table.get(column.index as usize);
                         let (key, kind) = key.copied().unwrap_or_default();
-                        format!("{:?} {} {kind:?}", column.field, key_name(&keys, key))
+                        format!("{:?} {} {kind:?}", column.field, key_name(keys, key))
                     } else if column.field.group() == Some(group)
                         || (column.field.group().is_none() && group == Group::Spans)
                     {
