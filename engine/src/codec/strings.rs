@@ -202,12 +202,17 @@ fn build_dictionary<S: AsRef<[u8]>>(values: &[S]) -> Option<(Vec<i64>, Vec<&[u8]
     let mut keys = Vec::with_capacity(values.len());
     let mut distinct = Vec::new();
     let mut index: HashMap<&[u8], i64> = HashMap::new();
+    let mut last: Option<(&[u8], i64)> = None;
     for value in values {
         let value = value.as_ref();
-        let key = *index.entry(value).or_insert_with(|| {
-            distinct.push(value);
-            distinct.len() as i64 - 1
-        });
+        let key = match last {
+            Some((same, key)) if same == value => key,
+            _ => *index.entry(value).or_insert_with(|| {
+                distinct.push(value);
+                distinct.len() as i64 - 1
+            }),
+        };
+        last = Some((value, key));
         if distinct.len() > distinct_max {
             return None;
         }

@@ -85,7 +85,12 @@ pub(crate) fn plan_merges(segments: &[SegmentFacts], eagerness: Eagerness) -> Ve
 }
 
 fn final_inputs<'a>(members: &'a [&'a SegmentFacts]) -> Option<&'a [&'a SegmentFacts]> {
-    let is_final = |facts: &SegmentFacts| facts.level > 0 && !facts.has_deleted;
+    // A seal writes rows of logs and spans as a merge does, so that one segment alone gains nothing
+    // from being written again; samples become longer chunks.
+    let is_final = |facts: &SegmentFacts| {
+        let is_in_final_layout = facts.level > 0 || facts.signal != Signal::Metrics;
+        is_in_final_layout && !facts.has_deleted
+    };
     match members {
         [only] if is_final(only) => None,
         all => Some(all),
@@ -207,6 +212,15 @@ mod tests {
             1
         );
         assert_eq!(plan_merges(&[facts(1, 0, 1)], Eagerness::Final).len(), 1);
+        let mut rows = facts(1, 0, 1);
+        rows.signal = Signal::Logs;
+        let plan = |segments: &[SegmentFacts]| plan_merges(segments, Eagerness::Final);
+        assert!(plan(std::slice::from_ref(&rows)).is_empty());
+        let mut second = rows.clone();
+        second.id = SegmentId(2);
+        assert_eq!(plan(&[rows.clone(), second]).len(), 1);
+        rows.has_deleted = true;
+        assert_eq!(plan(&[rows]).len(), 1);
     }
 
     #[test]

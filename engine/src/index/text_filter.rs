@@ -16,7 +16,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 use regex_syntax::hir::{Class, Hir, HirKind, Look};
 
 use super::bloom;
-use super::text_keys::{KeySink, Needle, fold_char, for_each_key, is_word_byte};
+use super::text_keys::{KeySink, Needle, PART_BYTES_MIN, fold_char, for_each_key, is_word_byte};
+use crate::codec::templates::{LineSink, Slots};
 use crate::codec::varint;
 use crate::rows::{TextPattern, TextTest};
 
@@ -68,6 +69,17 @@ impl KeySink for TextFilterBuilder {
     }
 }
 
+impl LineSink for TextFilterBuilder {
+    fn whole(&mut self, line: &[u8]) {
+        self.add(line);
+    }
+
+    #[inline]
+    fn slots(&mut self, line: &[u8], slots: Slots<'_>) {
+        self.add_around(line, slots);
+    }
+}
+
 impl TextFilterBuilder {
     /// Adds a text.
     #[inline]
@@ -75,6 +87,30 @@ impl TextFilterBuilder {
         self.text_bytes += text.len();
         let mut scratch = std::mem::take(&mut self.scratch);
         for_each_key(text, &mut scratch, self);
+        self.scratch = scratch;
+    }
+
+    /// Adds what a text has around its slots, where the rest of it is known from another.
+    #[inline]
+    fn add_around(&mut self, text: &[u8], slots: Slots<'_>) {
+        self.text_bytes += text.len();
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut done = 0;
+        for slot in slots.iter().filter(|slot| !slot.is_empty()) {
+            if slot.end <= done {
+                continue;
+            }
+            let mut start = slot.start.max(done);
+            while start > done && is_word_byte(text[start - 1]) {
+                start -= 1;
+            }
+            let behind = text[slot.end..].iter().position(|b| !is_word_byte(*b));
+            done = behind.map_or(text.len(), |behind| slot.end + behind);
+            // One short word with digits has no key; a slot of several words is longer.
+            if done - start >= PART_BYTES_MIN {
+                for_each_key(&text[start..done], &mut scratch, self);
+            }
+        }
         self.scratch = scratch;
     }
 
@@ -452,6 +488,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::codec::EncodeEffort;
+    use crate::codec::templates::TemplateEncoder;
 
     fn filter_of(texts: &[&str]) -> Vec<u8> {
         let mut builder = TextFilterBuilder::default();
@@ -557,6 +595,26 @@ mod tests {
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(512))]
+
+        #[test]
+        fn lines_taken_apart_have_the_keys_of_lines_read_whole(
+            lines in prop::collection::vec(
+                "([a-cA-C0-3xé_]{0,9}[ .=-]?|0x[0-9a-c]{1,12} |1a2b3c4d-00ff-1234-abcd-0123456789ab){0,6}",
+                1..80,
+            ),
+        ) {
+            let mut whole = TextFilterBuilder::default();
+            lines.iter().for_each(|line| whole.add(line.as_bytes()));
+            let mut apart = TextFilterBuilder::default();
+            let mut encoder = TemplateEncoder::default();
+            encoder.encode_values_shown(&lines, EncodeEffort::Flush, &mut apart, &mut Vec::new());
+            let finished = |mut builder: TextFilterBuilder| {
+                let mut bytes = Vec::new();
+                builder.finish(&mut bytes);
+                bytes
+            };
+            prop_assert_eq!(finished(apart), finished(whole));
+        }
 
         #[test]
         fn a_filter_never_says_no_to_a_text_that_passes(

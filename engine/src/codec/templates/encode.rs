@@ -1,5 +1,7 @@
 //! The encoder: lines in, one block out. Kept from block to block for what it has learnt.
 
+use std::ops::Range;
+
 use super::super::block::Tag;
 use super::super::strings;
 use super::super::{EncodeEffort, bytes, varint};
@@ -24,10 +26,44 @@ const DOUBTFUL_TEXT: usize = 3;
 /// Columns of fewer bytes are left to zstd or a dictionary: templates do not pay.
 const BYTES_MIN: usize = 512;
 
+/// Is shown the lines while they are taken apart: who looks for something in all of them need look at
+/// the static text of each form once.
+pub(crate) trait LineSink {
+    /// A line that was not taken apart, or the first of its form in this block.
+    fn whole(&mut self, line: &[u8]);
+    /// A line that differs from an earlier one in its slots only.
+    fn slots(&mut self, line: &[u8], slots: Slots<'_>);
+}
+
+/// Looks at nothing.
+pub(super) struct NoSink;
+
+impl LineSink for NoSink {
+    fn whole(&mut self, _line: &[u8]) {}
+
+    fn slots(&mut self, _line: &[u8], _slots: Slots<'_>) {}
+}
+
+/// The variable parts of a line. All digits lie in one, but for the `0` of a `0x` in front of one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Slots<'a>(&'a [Token]);
+
+impl Slots<'_> {
+    /// Where they lie in the line, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Range<usize>> {
+        self.0
+            .iter()
+            .map(|token| token.start as usize..token.end as usize)
+    }
+}
+
 /// Encodes columns of text. Reuse one: forms that it knows from earlier blocks cost less.
 #[derive(Debug, Default)]
 pub struct TemplateEncoder {
     forms: Forms,
+    /// Of each form, the block in which a line of it was seen last.
+    seen_in: Vec<u32>,
+    block: u32,
     tokens: Vec<Token>,
     /// Of each row.
     row_forms: Vec<u32>,
@@ -45,17 +81,28 @@ impl TemplateEncoder {
     /// Appends one block with the strings of `column`; any string codec's block may come out, whichever
     /// is small. [`super::TextBlock`] and [`strings::decode`] read all of them.
     pub fn encode(&mut self, column: TextColumn<'_>, effort: EncodeEffort, out: &mut Vec<u8>) {
+        self.encode_shown(column, effort, &mut NoSink, out);
+    }
+
+    fn encode_shown(
+        &mut self,
+        column: TextColumn<'_>,
+        effort: EncodeEffort,
+        sink: &mut impl LineSink,
+        out: &mut Vec<u8>,
+    ) {
         assert!(
             i32::try_from(column.bytes().len()).is_ok(),
             "bug: string block of {} bytes",
             column.bytes().len()
         );
         if column.bytes().len() < BYTES_MIN || has_few_values(column) {
+            column.iter().for_each(|line| sink.whole(line));
             strings::encode(&column.iter().collect::<Vec<_>>(), effort, out);
             return;
         }
         let start = out.len();
-        let text = self.encode_templates(column, effort, out);
+        let text = self.encode_templates(column, effort, sink, out);
         let size = out.len() - start;
         if size > column.bytes().len() / DOUBTFUL_RATIO || text > size / DOUBTFUL_TEXT {
             let mut plain = Vec::new();
@@ -74,6 +121,17 @@ impl TemplateEncoder {
         effort: EncodeEffort,
         out: &mut Vec<u8>,
     ) {
+        self.encode_values_shown(values, effort, &mut NoSink, out);
+    }
+
+    /// The same, and shows the lines to `sink`.
+    pub(crate) fn encode_values_shown<S: AsRef<[u8]>>(
+        &mut self,
+        values: &[S],
+        effort: EncodeEffort,
+        sink: &mut impl LineSink,
+        out: &mut Vec<u8>,
+    ) {
         let mut bytes = std::mem::take(&mut self.gathered);
         let mut ends = std::mem::take(&mut self.gathered_ends);
         bytes.clear();
@@ -82,7 +140,7 @@ impl TemplateEncoder {
             bytes.extend_from_slice(value.as_ref());
             ends.push(u32::try_from(bytes.len()).expect("bug: string block beyond 4 GiB"));
         }
-        self.encode(TextColumn::new(&ends, &bytes), effort, out);
+        self.encode_shown(TextColumn::new(&ends, &bytes), effort, sink, out);
         self.gathered = bytes;
         self.gathered_ends = ends;
     }
@@ -93,10 +151,11 @@ impl TemplateEncoder {
         &mut self,
         column: TextColumn<'_>,
         effort: EncodeEffort,
+        sink: &mut impl LineSink,
         out: &mut Vec<u8>,
     ) -> usize {
         self.forms.make_room();
-        self.take_apart(column);
+        self.take_apart(column, sink);
         let used = self.count_forms();
         let plan = Plan::new(&self.forms, &used);
         let mut places = vec![None; self.forms.len()];
@@ -143,7 +202,8 @@ impl TemplateEncoder {
     }
 
     /// Finds forms, numbers and lengths of all lines.
-    fn take_apart(&mut self, column: TextColumn<'_>) {
+    fn take_apart(&mut self, column: TextColumn<'_>, sink: &mut impl LineSink) {
+        self.block += 1;
         self.row_forms.clear();
         self.row_tokens.clear();
         self.values.clear();
@@ -153,9 +213,15 @@ impl TemplateEncoder {
             self.row_tokens.push(self.values.len() as u32);
             if line.len() > LINE_BYTES_MAX || !tokenize(line, SLOTS_MAX, &mut self.tokens) {
                 self.row_forms.push(NO_FORM);
+                sink.whole(line);
             } else {
-                self.row_forms
-                    .push(self.forms.number_of(line, &self.tokens));
+                let form = self.forms.number_of(line, &self.tokens);
+                self.row_forms.push(form);
+                if self.is_first_of(form) {
+                    sink.whole(line);
+                } else {
+                    sink.slots(line, Slots(&self.tokens));
+                }
                 for token in &self.tokens {
                     let length = (token.end - token.start) as usize;
                     let value = if is_number(token.kind, length) {
@@ -169,6 +235,16 @@ impl TemplateEncoder {
             }
             line_start += line.len();
         }
+    }
+
+    /// Whether no line of this block had the form before.
+    #[inline]
+    fn is_first_of(&mut self, form: u32) -> bool {
+        let at = form as usize;
+        if at >= self.seen_in.len() {
+            self.seen_in.resize(at + 1, 0);
+        }
+        std::mem::replace(&mut self.seen_in[at], self.block) != self.block
     }
 
     /// The forms of this block's rows in order of appearance, with their counts of rows.

@@ -293,6 +293,7 @@ fn number_shape(parts: &[ValuePart]) -> Option<NumberShape<'_>> {
 #[cfg(test)]
 mod tests {
     use super::super::TemplateEncoder;
+    use super::super::encode::NoSink;
     use super::*;
     use crate::codec::EncodeEffort;
     use crate::codec::templates::TextColumn;
@@ -306,7 +307,12 @@ mod tests {
         }
         let mut block = Vec::new();
         let column = TextColumn::new(&ends, &bytes);
-        TemplateEncoder::default().encode_templates(column, EncodeEffort::Flush, &mut block);
+        TemplateEncoder::default().encode_templates(
+            column,
+            EncodeEffort::Flush,
+            &mut NoSink,
+            &mut block,
+        );
         block
     }
 

@@ -21,7 +21,12 @@ fn encode<S: AsRef<[u8]>>(lines: &[S], effort: EncodeEffort) -> Vec<u8> {
         ends.push(bytes.len() as u32);
     }
     let mut block = Vec::new();
-    TemplateEncoder::default().encode_templates(TextColumn::new(&ends, &bytes), effort, &mut block);
+    TemplateEncoder::default().encode_templates(
+        TextColumn::new(&ends, &bytes),
+        effort,
+        &mut super::encode::NoSink,
+        &mut block,
+    );
     block
 }
 

@@ -420,27 +420,41 @@ impl<'r> Transposed<'r> {
                 columns.event_name.get(row).unwrap_or(&[])
             })
             .collect();
-        names
-            .chunk_by(|a, b| a == b)
-            .filter_map(<[&[u8]]>::first)
-            .for_each(|name| filter.add(name));
+        let mut before: &[u8] = &[];
+        for name in names.iter().filter(|name| !name.is_empty()) {
+            if *name != before {
+                filter.add(name);
+            }
+            before = name;
+        }
         self.strings(Field::EventName, &names);
         let bodies: Vec<&[u8]> = self
             .of_rows(batches, |columns, row| columns.body.get(row).unwrap_or(&[]))
             .collect();
-        let kinds = self.of_rows(batches, |columns, row| columns.body_kind[row]);
-        for (body, kind) in bodies.iter().zip(kinds) {
-            if kind == BodyKind::Text as u8 {
-                filter.add(body);
-            }
+        let is_text: Vec<bool> = self
+            .of_rows(batches, |columns, row| columns.body_kind[row])
+            .map(|kind| kind == BodyKind::Text as u8)
+            .collect();
+        let all_are_texts = is_text.iter().all(|is_text| *is_text);
+        if !all_are_texts {
+            let texts = bodies.iter().zip(&is_text).filter(|(_, is_text)| **is_text);
+            texts.for_each(|(body, _)| filter.add(body));
         }
         if bodies.iter().any(|body| !body.is_empty()) {
             let effort = self.effort;
             let (field, kind) = (Field::Body, ValueKind::Bytes);
             let count = bodies.len();
-            self.columns.add(field, kind, 0, count, Zone::None, |out| {
-                texts.encode(&bodies, effort, out);
-            });
+            self.columns.add(
+                field,
+                kind,
+                0,
+                count,
+                Zone::None,
+                |out| match all_are_texts {
+                    true => texts.encode_filtered(&bodies, effort, filter, out),
+                    false => texts.encode(&bodies, effort, out),
+                },
+            );
         }
     }
 
@@ -463,6 +477,9 @@ impl<'r> Transposed<'r> {
             mut columns,
             effort,
         } = self;
+        if batches.iter().all(|open| open.batch.keys().is_empty()) {
+            return columns;
+        }
         let (held, mut numbers): (Vec<&LogBatch>, Vec<&mut Vec<u32>>) = batches
             .iter_mut()
             .map(|open| (&*open.batch, &mut open.keys))

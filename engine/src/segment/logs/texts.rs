@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use crate::codec::EncodeEffort;
 use crate::codec::templates::{RowSet, TemplateEncoder, TextBlock, TextSearch};
 use crate::error::Result;
+use crate::index::text_filter::TextFilterBuilder;
 use crate::rows::{Selection, TextPattern, TextTest};
 
 use super::attributes_builder::TextEncoder;
@@ -14,6 +15,19 @@ use super::attributes_builder::TextEncoder;
 /// Encodes bodies and text attributes; kept from block to block for what it has learnt.
 #[derive(Default)]
 pub(super) struct Texts(TemplateEncoder);
+
+impl Texts {
+    /// Encodes, and puts what the texts have into a filter.
+    pub(super) fn encode_filtered(
+        &mut self,
+        values: &[&[u8]],
+        effort: EncodeEffort,
+        filter: &mut TextFilterBuilder,
+        out: &mut Vec<u8>,
+    ) {
+        self.0.encode_values_shown(values, effort, filter, out);
+    }
+}
 
 impl TextEncoder for Texts {
     fn encode(&mut self, values: &[&[u8]], effort: EncodeEffort, out: &mut Vec<u8>) {
