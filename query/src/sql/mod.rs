@@ -5,6 +5,7 @@
 
 mod cell;
 mod error;
+mod full_text;
 mod output;
 #[cfg(test)]
 mod tests;
@@ -28,14 +29,21 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::StreamExt;
 
 pub use error::{Position, SqlError};
+pub(crate) use full_text::word_patterns;
 pub use output::{Encoder, Format, encode, read_arrow_stream};
 
 use crate::memory::QueryPool;
 use crate::running::{QueryRegistry, cpu_of};
-use crate::tables::{MetricSchema, PublicSchema, Source, SystemSchema};
+use crate::runs::RunNames;
+use crate::tables::{MetricSchema, PublicSchema, Source, SystemSchema, TimeTopK};
 
 /// How often a statement that gives no rows looks whether it should go on.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Distinct ids of a join's smaller side that are handed to the scan of the other side.
+const JOINED_IDS_MAX: usize = 10_000;
+/// Bytes of those.
+const JOINED_IDS_BYTES_MAX: usize = 1 << 20;
 
 /// Settings of [`SqlEngine`].
 #[derive(Clone, Debug)]
@@ -52,6 +60,8 @@ pub struct SqlEngineOptions {
     pub spill_dir: Option<std::path::PathBuf>,
     /// What `system.queries` shows.
     pub queries: QueryRegistry,
+    /// Which attributes make the column `run_id`.
+    pub run_names: Arc<RunNames>,
 }
 
 impl Default for SqlEngineOptions {
@@ -63,6 +73,7 @@ impl Default for SqlEngineOptions {
             text_bytes_max: 1 << 20,
             spill_dir: None,
             queries: QueryRegistry::default(),
+            run_names: Arc::default(),
         }
     }
 }
@@ -136,13 +147,25 @@ impl SqlEngine {
         let source = Source {
             snapshot: self.store.pin(context)?,
             context: context.clone(),
+            run_names: Arc::clone(&self.options.run_names),
         };
         let config = SessionConfig::new()
             .with_target_partitions(self.options.parallelism)
             .with_information_schema(true)
             .with_create_default_catalog_and_schema(false)
             .with_default_catalog_and_schema("chronolith", "public")
-            .set_bool("datafusion.sql_parser.collect_spans", true);
+            .set_bool("datafusion.sql_parser.collect_spans", true)
+            // The generic dialect takes `match` for MySQL's MATCH … AGAINST.
+            .set_str("datafusion.sql_parser.dialect", "PostgreSQL")
+            // A join by trace id reads only the traces of its other side.
+            .set_usize(
+                "datafusion.optimizer.hash_join_inlist_pushdown_max_distinct_values",
+                JOINED_IDS_MAX,
+            )
+            .set_usize(
+                "datafusion.optimizer.hash_join_inlist_pushdown_max_size",
+                JOINED_IDS_BYTES_MAX,
+            );
         let catalog = MemoryCatalogProvider::new();
         let queries = self.options.queries.clone();
         let schemas: [(&str, Arc<dyn SchemaProvider>); 3] = [
@@ -158,8 +181,10 @@ impl SqlEngine {
             .with_config(config)
             .with_runtime_env(pool.runtime(&self.runtime))
             .with_default_features()
+            .with_physical_optimizer_rule(Arc::new(TimeTopK))
             .build();
         let session = SessionContext::new_with_state(state);
+        session.register_udf(full_text::function());
         session.register_catalog("chronolith", Arc::new(catalog));
         Ok(session)
     }

@@ -1,5 +1,5 @@
-//! SQL tables over the store: `metrics` (long form), `series`, and one table per metric name in
-//! schema `metric`; schema `system`.
+//! SQL tables over the store: `metrics` (long form), `series`, `logs`, `events`, `spans`, and one table
+//! per metric name in schema `metric`; schema `system`.
 //!
 //! Invariant: a table never reads more than its pushed-down time range and matchers ask for, and
 //! sees only the tenant and the required matchers of its [`RequestContext`].
@@ -7,6 +7,7 @@
 mod metric_scan;
 mod metrics;
 mod pushdown;
+mod rows;
 mod series;
 mod system;
 
@@ -14,12 +15,16 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chronolith_engine::model::{METRIC_NAME, TimeRange};
+use chronolith_engine::rows::AttributeChoice;
 use chronolith_engine::{Matcher, RequestContext, Snapshot};
 use datafusion::catalog::{SchemaProvider, TableProvider};
 use datafusion::common::DataFusionError;
 use datafusion::error::Result;
 
+use crate::runs::RunNames;
 pub(crate) use metrics::MetricsTable;
+pub(crate) use rows::TimeTopK;
+use rows::{Logs, RowsTable, Spans};
 pub(crate) use series::SeriesTable;
 pub(crate) use system::SystemSchema;
 
@@ -39,6 +44,16 @@ pub(crate) struct PublicSchema {
 pub(crate) struct Source {
     pub(crate) snapshot: Snapshot,
     pub(crate) context: RequestContext,
+    /// Which attributes name runs.
+    pub(crate) run_names: Arc<RunNames>,
+}
+
+impl Source {
+    /// The attributes that may name a row's run.
+    fn run_id_keys(&self) -> AttributeChoice {
+        let names = self.run_names.run_id.iter();
+        AttributeChoice::Keys(names.map(|name| name.as_str().into()).collect())
+    }
 }
 
 impl std::fmt::Debug for Source {
@@ -50,10 +65,14 @@ impl std::fmt::Debug for Source {
 }
 
 impl PublicSchema {
-    const TABLES: [&str; 2] = ["metrics", "series"];
+    const TABLES: [&str; 5] = ["metrics", "series", "logs", "events", "spans"];
 
     pub(crate) fn new(source: Source) -> Self {
         Self { source }
+    }
+
+    fn rows(&self, signal: impl rows::Signal) -> Arc<dyn TableProvider> {
+        Arc::new(RowsTable::new(self.source.clone(), signal))
     }
 }
 
@@ -67,6 +86,9 @@ impl SchemaProvider for PublicSchema {
         Ok(match name {
             "metrics" => Some(Arc::new(MetricsTable::long(self.source.clone()))),
             "series" => Some(Arc::new(SeriesTable::new(self.source.clone()))),
+            "logs" => Some(self.rows(Logs { only_events: false })),
+            "events" => Some(self.rows(Logs { only_events: true })),
+            "spans" => Some(self.rows(Spans)),
             _ => None,
         })
     }
@@ -91,7 +113,9 @@ impl MetricSchema {
 #[async_trait]
 impl SchemaProvider for MetricSchema {
     fn table_names(&self) -> Vec<String> {
-        let Source { snapshot, context } = &self.source;
+        let Source {
+            snapshot, context, ..
+        } = &self.source;
         snapshot
             .label_values(context, METRIC_NAME, &[], TimeRange::ALL, None)
             .unwrap_or_default()
@@ -108,7 +132,9 @@ impl SchemaProvider for MetricSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        let Source { snapshot, context } = &self.source;
+        let Source {
+            snapshot, context, ..
+        } = &self.source;
         let matchers = [Matcher::equal(METRIC_NAME, name)];
         snapshot
             .label_values(context, METRIC_NAME, &matchers, TimeRange::ALL, Some(1))

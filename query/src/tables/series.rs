@@ -43,7 +43,9 @@ impl SeriesTable {
     }
 
     fn batch(&self, request: &ScanRequest, count_samples: bool) -> Result<RecordBatch> {
-        let Source { snapshot, context } = &self.source;
+        let Source {
+            snapshot, context, ..
+        } = &self.source;
         let scan = snapshot
             .scan_metrics(context, request)
             .map_err(engine_error)?;
