@@ -85,7 +85,12 @@ impl AppState {
             logql_options(settings),
         );
         let queries = QueryRegistry::default();
-        let sql = SqlEngine::new(store.clone(), sql_options(settings, &queries))?;
+        let sql_options = SqlEngineOptions {
+            promql: Some(promql.clone()),
+            logql: Some(logql.clone()),
+            ..sql_options(settings, &queries)
+        };
+        let sql = SqlEngine::new(store.clone(), sql_options)?;
         // An eighth of all memory at most, whatever the setting says.
         let inflight_max = settings
             .write_inflight_max

@@ -62,7 +62,11 @@ impl SqlError {
         match root(error) {
             DataFusionError::External(inner) => match inner.downcast::<EngineError>() {
                 Ok(engine) => (*engine).into(),
-                Err(other) => Self::Execution(other.to_string()),
+                // Other languages inside a statement say themselves whose fault it was.
+                Err(other) => match other.downcast::<Self>() {
+                    Ok(own) => *own,
+                    Err(other) => Self::Execution(other.to_string()),
+                },
             },
             DataFusionError::SQL(error, _) => Self::Execution(error.to_string()),
             DataFusionError::Plan(message) | DataFusionError::Execution(message) => {

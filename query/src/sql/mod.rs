@@ -7,6 +7,7 @@ mod cell;
 mod error;
 mod full_text;
 mod output;
+mod table_functions;
 #[cfg(test)]
 mod tests;
 
@@ -32,10 +33,13 @@ pub use error::{Position, SqlError};
 pub(crate) use full_text::word_patterns;
 pub use output::{Encoder, Format, encode, read_arrow_stream};
 
+use crate::logql::eval::{LogQlEngine, LogQlOptions, StoreLogs};
 use crate::memory::QueryPool;
+use crate::promql::{PromqlEngine, PromqlOptions};
 use crate::running::{QueryRegistry, cpu_of};
 use crate::runs::RunNames;
 use crate::tables::{MetricSchema, PublicSchema, Source, SystemSchema, TimeTopK};
+use table_functions::Languages;
 
 /// How often a statement that gives no rows looks whether it should go on.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -46,7 +50,7 @@ const JOINED_IDS_MAX: usize = 10_000;
 const JOINED_IDS_BYTES_MAX: usize = 1 << 20;
 
 /// Settings of [`SqlEngine`].
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct SqlEngineOptions {
     /// Bytes that all running statements together may hold.
     pub memory_bytes_max: usize,
@@ -62,6 +66,22 @@ pub struct SqlEngineOptions {
     pub queries: QueryRegistry,
     /// Which attributes make the column `run_id`.
     pub run_names: Arc<RunNames>,
+    /// What `promql(…)` evaluates with; `None`: an engine of its own with default settings.
+    pub promql: Option<PromqlEngine>,
+    /// What `logql(…)` evaluates with; `None`: an engine of its own with default settings.
+    pub logql: Option<LogQlEngine>,
+}
+
+impl std::fmt::Debug for SqlEngineOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SqlEngineOptions")
+            .field("memory_bytes_max", &self.memory_bytes_max)
+            .field("query_bytes_max", &self.query_bytes_max)
+            .field("parallelism", &self.parallelism)
+            .field("text_bytes_max", &self.text_bytes_max)
+            .field("spill_dir", &self.spill_dir)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Default for SqlEngineOptions {
@@ -74,6 +94,8 @@ impl Default for SqlEngineOptions {
             spill_dir: None,
             queries: QueryRegistry::default(),
             run_names: Arc::default(),
+            promql: None,
+            logql: None,
         }
     }
 }
@@ -83,6 +105,8 @@ impl Default for SqlEngineOptions {
 pub struct SqlEngine {
     store: Store,
     options: SqlEngineOptions,
+    promql: PromqlEngine,
+    logql: LogQlEngine,
     runtime: Arc<RuntimeEnv>,
 }
 
@@ -119,9 +143,25 @@ impl SqlEngine {
             .with_memory_pool(Arc::new(pool))
             .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(spill))
             .build_arc()?;
+        let promql = options.promql.clone().unwrap_or_else(|| {
+            let options = PromqlOptions {
+                memory_pool: Some(Arc::clone(&runtime.memory_pool)),
+                ..PromqlOptions::default()
+            };
+            PromqlEngine::new(store.clone(), options)
+        });
+        let logql = options.logql.clone().unwrap_or_else(|| {
+            let options = LogQlOptions {
+                memory_pool: Some(Arc::clone(&runtime.memory_pool)),
+                ..LogQlOptions::default()
+            };
+            LogQlEngine::new(Arc::new(StoreLogs::new(store.clone())), options)
+        });
         Ok(Self {
             store,
             options,
+            promql,
+            logql,
             runtime,
         })
     }
@@ -144,8 +184,9 @@ impl SqlEngine {
         context: &RequestContext,
         pool: &Arc<QueryPool>,
     ) -> Result<SessionContext, SqlError> {
+        let snapshot = self.store.pin(context)?;
         let source = Source {
-            snapshot: self.store.pin(context)?,
+            snapshot: snapshot.clone(),
             context: context.clone(),
             run_names: Arc::clone(&self.options.run_names),
         };
@@ -185,6 +226,13 @@ impl SqlEngine {
             .build();
         let session = SessionContext::new_with_state(state);
         session.register_udf(full_text::function());
+        let languages = Languages {
+            promql: self.promql.clone(),
+            logql: self.logql.clone(),
+            snapshot,
+            context: context.clone(),
+        };
+        table_functions::register(&session, &languages);
         session.register_catalog("chronolith", Arc::new(catalog));
         Ok(session)
     }

@@ -262,3 +262,42 @@ fn a_statement_that_reads_twice_sees_one_state() {
         }
     });
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_languages_are_tables() {
+    let text = "SELECT labels['job'] AS job, max(value) FROM promql('requests_total', 0, 9, '3s') \
+                GROUP BY 1 ORDER BY 1";
+    assert_eq!(rows(text).await, json!([["api", 109.0], ["db", 209.0]]));
+    let text = "SELECT count(*) FROM promql('requests_total', to_timestamp(9)) p \
+                JOIN metrics m ON p.labels['instance'] = m.labels['instance'] AND m.time = p.time";
+    assert_eq!(rows(text).await, json!([[3]]));
+    let text = "SELECT time, metric, value FROM promql('sum(requests_total)', 9)";
+    let expected = json!([["1970-01-01T00:00:09.000000000Z", null, 327.0]]);
+    assert_eq!(rows(text).await, expected);
+    let nothing = [
+        "SELECT line FROM logql('{a=\"b\"}', now() - INTERVAL '1 hour', now())",
+        "SELECT value FROM logql('sum(rate({a=\"b\"}[1m]))')",
+        "SELECT trace_id FROM traceql('{ status = error }')",
+        "SELECT value FROM traceql('{ } | rate()', 0, 60, INTERVAL '10 seconds') WHERE value > 0",
+    ];
+    for text in nothing {
+        assert_eq!(rows(text).await, json!([]), "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_query_inside_a_statement_is_its_writers_fault() {
+    for (text, word) in [
+        ("SELECT * FROM promql('sum(')", "promql"),
+        ("SELECT * FROM logql('{')", "logql"),
+        ("SELECT * FROM traceql('{')", "traceql"),
+        ("SELECT * FROM promql('up', 10, 0, 1)", "promql"),
+        ("SELECT * FROM promql(1)", "text"),
+        ("SELECT * FROM promql('up', 0, 1e9, '0s')", "step"),
+    ] {
+        match run(text, &[]).await {
+            Err(SqlError::Invalid { message, .. }) => assert!(message.contains(word), "{message}"),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+}

@@ -22,7 +22,7 @@ use datafusion::common::DataFusionError;
 use datafusion::error::Result;
 
 use crate::runs::RunNames;
-pub(crate) use metrics::MetricsTable;
+pub(crate) use metrics::{MetricsTable, label_type, labels_type, time_type};
 pub(crate) use rows::TimeTopK;
 use rows::{Logs, RowsTable, Spans};
 pub(crate) use series::SeriesTable;
