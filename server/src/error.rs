@@ -145,6 +145,17 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// With the body of another API, and the status and headers that belong to the error.
+    #[must_use]
+    pub fn with_body(&self, content_type: &'static str, body: String) -> Response {
+        let headers = [(header::CONTENT_TYPE, content_type)];
+        let mut response = (self.kind.status(), headers, body).into_response();
+        add_retry_after(self.kind, &mut response);
+        response
+    }
+}
+
 fn add_retry_after(kind: ErrorType, response: &mut Response) {
     if matches!(kind, ErrorType::Unavailable | ErrorType::TooMany) {
         let seconds = HeaderValue::from(RETRY_AFTER_SECONDS);

@@ -21,7 +21,7 @@ use crate::otlp::grpc;
 use crate::routes::{self, Route};
 use crate::state::AppState;
 
-/// Builds the router of [`ROUTES`](crate::routes::ROUTES).
+/// Builds the router of all [`routes`].
 pub fn router(state: AppState, authenticator: Arc<Authenticator>) -> Router {
     build(state, authenticator, |_| true)
 }

@@ -170,7 +170,8 @@ pub fn service_field() -> Field {
     }
 }
 
-fn intrinsic(intrinsic: Intrinsic) -> Field {
+/// An intrinsic as a field.
+pub(super) fn intrinsic(intrinsic: Intrinsic) -> Field {
     Field {
         name: FieldName::Intrinsic {
             intrinsic,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use chronolith_engine::RequestContext;
 use chronolith_engine::model::{SpanKind, Stream, TimeRange, TraceId};
 use chronolith_engine::rows::{
-    AttributeChoice, RowOrder, SpanBlock, SpanColumnSet, SpanCondition, SpanScanRequest,
+    AttributeChoice, AttributeColumn, AttributeValues, IdColumn, IntColumn, Nested, RowOrder,
+    SpanBlock, SpanColumnSet, SpanCondition, SpanScanRequest, TextColumn,
 };
 
 use super::error::{Result, TracesError};
@@ -71,7 +72,7 @@ impl LoadedTrace {
 /// are left out.
 ///
 /// # Errors
-/// What the store says; a trace of more than [`TRACE_SPANS_MAX`] spans.
+/// What the store says; a trace of more than [`TRACE_SPANS_MAX`] spans; more bytes than the source allows.
 pub fn load(
     source: &dyn SpanSource,
     context: &RequestContext,
@@ -126,8 +127,16 @@ fn load_columns(
         attributes,
     };
     let mut spans: HashMap<[u8; 16], Vec<TreeSpan>> = HashMap::new();
+    let (mut bytes, bytes_max) = (0_usize, source.bytes_max());
     for block in source.scan(context, &request)? {
         let block = block?;
+        bytes = bytes.saturating_add(block_bytes(&block));
+        if bytes > bytes_max {
+            let count = ids.len();
+            return Err(TracesError::TooLarge(format!(
+                "{count} traces take more than {bytes_max} bytes of memory"
+            )));
+        }
         let number = loaded.blocks.len() as u32;
         for row in 0..block.rows {
             let at = RowAt {
@@ -166,6 +175,67 @@ fn tree_span(block: &SpanBlock, row: usize, at: RowAt) -> TreeSpan {
         duration_ns: block.duration.get(row),
         at,
     }
+}
+
+/// What a block takes in memory, nearly; spans of its trees included.
+fn block_bytes(block: &SpanBlock) -> usize {
+    let ints = |column: &IntColumn| match column {
+        IntColumn::Constant(_) => 0,
+        IntColumn::Values(values) => 8 * values.len(),
+    };
+    let nested = |nested: &Nested| {
+        4 * nested.ends.len()
+            + 8 * nested.after_start.len()
+            + 24 * nested.ids.len()
+            + text_bytes(&nested.name)
+            + attribute_bytes(&nested.attributes)
+    };
+    let ids = match &block.trace_id {
+        IdColumn::None => 0,
+        IdColumn::Values(ids) => 32 * ids.len(),
+    };
+    let per_span = size_of::<TreeSpan>() + size_of::<Arc<Stream>>() + 8 * size_of::<u32>();
+    block.rows * per_span
+        + 8 * block.time.len()
+        + ids
+        + ints(&block.stream)
+        + ints(&block.kind)
+        + ints(&block.duration)
+        + ints(&block.status)
+        + text_bytes(&block.trace_state)
+        + text_bytes(&block.name)
+        + text_bytes(&block.status_message)
+        + attribute_bytes(&block.attributes)
+        + nested(&block.events)
+        + nested(&block.links)
+}
+
+fn text_bytes(column: &TextColumn) -> usize {
+    match column {
+        TextColumn::Constant(bytes) => bytes.len(),
+        TextColumn::Dictionary { keys, values } => {
+            4 * keys.len() + 4 * values.len() + values.byte_len()
+        }
+        TextColumn::Plain(values) => 4 * values.len() + values.byte_len(),
+    }
+}
+
+fn attribute_bytes(columns: &[AttributeColumn]) -> usize {
+    let of_column = |column: &AttributeColumn| {
+        let values = match &column.values {
+            AttributeValues::Null => 0,
+            AttributeValues::Text(text)
+            | AttributeValues::Bytes(text)
+            | AttributeValues::Nested(text) => text_bytes(text),
+            AttributeValues::Int(IntColumn::Values(values))
+            | AttributeValues::Bool(IntColumn::Values(values)) => 8 * values.len(),
+            AttributeValues::Int(_) | AttributeValues::Bool(_) => 0,
+            AttributeValues::Float(values) => 8 * values.len(),
+        };
+        let rows = column.rows.as_ref().map_or(0, Vec::len);
+        size_of::<AttributeColumn>() + values + 4 * rows + 2 * column.positions.len()
+    };
+    columns.iter().map(of_column).sum()
 }
 
 fn assemble(blocks: &[SpanBlock], trace: Trace) -> Result<LoadedTrace> {

@@ -3,7 +3,7 @@
 //!
 //! A TraceQL search ([`search`]) lets the store find candidates ([`pushdown`]), reads their traces whole
 //! ([`load`]) and runs the query on each ([`pipeline`], [`expr`], [`fields`]). TraceQL metrics ([`metrics`]) come
-//! straight from columns where that is possible. Jaeger's questions ([`jaeger`], [`listing`],
+//! straight from columns where that is possible. Jaeger's questions ([`jaeger`], [`listing`], [`monitor`],
 //! [`dependencies`]) run over the same scan.
 
 pub mod critical_path;
@@ -17,6 +17,7 @@ pub mod listing;
 pub mod load;
 pub mod memory;
 pub mod metrics;
+pub mod monitor;
 pub mod pipeline;
 pub mod pushdown;
 pub mod relation;

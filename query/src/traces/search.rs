@@ -68,6 +68,28 @@ pub struct TraceMatch {
     pub span_sets: Vec<SpansetMatch>,
 }
 
+impl TraceMatch {
+    /// What it takes in memory, nearly.
+    fn bytes(&self) -> usize {
+        let pairs = |pairs: &[(String, Value)]| -> usize {
+            let text = |value: &Value| match value {
+                Value::String(text) => text.len(),
+                _ => 0,
+            };
+            let sizes = pairs.iter().map(|(key, value)| key.len() + text(value));
+            sizes.sum::<usize>() + size_of_val(pairs)
+        };
+        let set = |set: &SpansetMatch| {
+            let spans = set.spans.iter();
+            let spans = spans.map(|span| span.name.len() + pairs(&span.attributes));
+            spans.sum::<usize>() + size_of_val(&*set.spans) + pairs(&set.attributes)
+        };
+        size_of::<Self>()
+            + size_of_val(&*self.services)
+            + self.span_sets.iter().map(set).sum::<usize>()
+    }
+}
+
 /// What a service has in a trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceSpans {
@@ -107,11 +129,13 @@ pub struct SpanMatch {
 
 /// Traces read at a time: few enough that the first answers come soon, many enough that a scan pays.
 const BATCH_TRACES: usize = 64;
+/// What a candidate that is remembered takes, nearly.
+const SEEN_BYTES: usize = 40;
 
 /// Searches.
 ///
 /// # Errors
-/// A metrics query; what the store says; the deadline.
+/// A metrics query; more bytes than the source allows; what the store says; the deadline.
 pub fn search(
     source: &dyn SpanSource,
     context: &RequestContext,
@@ -167,6 +191,8 @@ struct Searcher<'a> {
     needs: Needs,
     shown: Vec<FieldName>,
     seen: HashSet<TraceId>,
+    /// What the answer takes so far, nearly.
+    found_bytes: usize,
 }
 
 impl<'a> Searcher<'a> {
@@ -189,6 +215,7 @@ impl<'a> Searcher<'a> {
             needs,
             shown,
             seen: HashSet::new(),
+            found_bytes: 0,
         }
     }
 
@@ -196,6 +223,13 @@ impl<'a> Searcher<'a> {
     fn decide(&mut self, candidates: &mut Vec<TraceId>, answer: &mut SearchAnswer) -> Result<bool> {
         let loaded = load(self.source, self.context, candidates, &self.needs)?;
         candidates.clear();
+        let bytes_max = self.source.bytes_max();
+        if self.seen.len().saturating_mul(SEEN_BYTES) + self.found_bytes > bytes_max {
+            return Err(TracesError::TooLarge(format!(
+                "the search holds more than {bytes_max} bytes after {} candidates; narrow it down",
+                self.seen.len()
+            )));
+        }
         for trace in loaded.traces() {
             self.context.check()?;
             answer.inspected_traces += 1;
@@ -206,7 +240,9 @@ impl<'a> Searcher<'a> {
             };
             let sets = self.program.run(one);
             if !sets.is_empty() {
-                answer.traces.push(self.found(&loaded, trace, &sets));
+                let found = self.found(&loaded, trace, &sets);
+                self.found_bytes += found.bytes();
+                answer.traces.push(found);
             }
         }
         Ok(answer.traces.len() >= self.request.limit)

@@ -1,18 +1,18 @@
-//! What the main port answers: one table of routes.
+//! What the main port answers: tables of routes.
 //!
-//! The router is built from it and so is the OpenAPI document, so that neither can know a path,
+//! The router is built from them and so is the OpenAPI document, so that neither can know a path,
 //! a method or a parameter that the other does not. Adding an endpoint is adding an entry to
-//! [`table::ROUTES`].
+//! [`table::ROUTES`], or to the table of its protocol.
 
 pub mod parameters;
 pub mod table;
+pub mod traces;
 
 use axum::Router;
 use axum::routing::{MethodFilter, MethodRouter};
 use http::Method;
 
 pub use parameters::{Kind, Parameter};
-pub use table::ROUTES;
 
 use crate::state::AppState;
 
@@ -58,6 +58,8 @@ pub enum Tag {
     Query,
     /// Series, labels, metadata.
     Metadata,
+    /// Traces.
+    Traces,
     /// Search of names and values.
     Search,
     /// Targets and scrape pools.
@@ -83,6 +85,7 @@ impl Tag {
     pub const ALL: &[Self] = &[
         Self::Query,
         Self::Metadata,
+        Self::Traces,
         Self::Search,
         Self::Targets,
         Self::Rules,
@@ -100,6 +103,7 @@ impl Tag {
         match self {
             Self::Query => ("query", "Evaluate PromQL and SQL."),
             Self::Metadata => ("metadata", "Series, label names, label values, metadata."),
+            Self::Traces => ("traces", "Traces, as Jaeger, Tempo and Zipkin answer."),
             Self::Search => ("search", "Find metric names, label names and label values."),
             Self::Targets => ("targets", "Targets and scrape pools."),
             Self::Rules => ("rules", "Rules, alerts and where alerts go."),
@@ -212,9 +216,17 @@ impl Route {
     }
 }
 
-/// Registers the routes of the table that are wanted.
+/// The table, in parts.
+pub static TABLES: &[&[Route]] = &[table::ROUTES, traces::ROUTES];
+
+/// Every route of the main port.
+pub fn routes() -> impl Iterator<Item = &'static Route> {
+    TABLES.iter().copied().flatten()
+}
+
+/// Registers the routes that are wanted.
 pub fn register(router: Router<AppState>, wanted: impl Fn(&Route) -> bool) -> Router<AppState> {
-    let routes = ROUTES.iter().filter(|route| wanted(route));
+    let routes = routes().filter(|route| wanted(route));
     routes.fold(router, |router, route| {
         let (first, others) = match route.verbs.split_first() {
             Some((first, others)) => (first.filter(), others),
@@ -234,7 +246,7 @@ mod tests {
     #[test]
     fn no_path_and_method_stands_twice() {
         let mut seen = BTreeSet::new();
-        for route in ROUTES {
+        for route in routes() {
             assert!(!route.verbs.is_empty(), "{}", route.path);
             for verb in route.verbs {
                 let key = format!("{} {}", verb.method(), route.path);
@@ -245,7 +257,7 @@ mod tests {
 
     #[test]
     fn parameters_in_a_path_are_described() {
-        for route in ROUTES {
+        for route in routes() {
             let in_path: BTreeSet<&str> = route
                 .path
                 .split('/')

@@ -304,3 +304,220 @@ pub(super) const STREAMS: Parameter = optional(
     Kind::Text,
     "A stream selector; default all streams.",
 );
+
+pub(super) const TRACE_ID: Parameter = required(
+    "id",
+    Kind::Path,
+    "A trace's id: up to 32 hexadecimal digits, leading zeros may be left out.",
+);
+pub(super) const SERVICE_IN_PATH: Parameter =
+    required("service", Kind::Path, "The name of a service.");
+pub(super) const SERVICE: Parameter = optional(
+    "service",
+    Kind::Text,
+    "The service of the span (`service.name`).",
+);
+pub(super) const SERVICE_REQUIRED: Parameter = required("service", Kind::Text, SERVICE.help);
+pub(super) const SERVICES: Parameter = required("service", Kind::Many, "The services.");
+pub(super) const OPERATION: Parameter = optional("operation", Kind::Text, "The name of the span.");
+pub(super) const TAGS: Parameter = optional(
+    "tags",
+    Kind::Text,
+    "`{\"key\":\"value\"}`: what the span has as attribute, on its resource, scope or an event.",
+);
+pub(super) const TAG: Parameter = optional("tag", Kind::Many, "`key:value`, as `tags`.");
+pub(super) const START_US: Parameter = optional(
+    "start",
+    Kind::Count,
+    "When the span began at the earliest, microseconds since the epoch; default two days before the end.",
+);
+pub(super) const END_US: Parameter = optional(
+    "end",
+    Kind::Count,
+    "When the span began at the latest, microseconds since the epoch; default now.",
+);
+pub(super) const LOOKBACK_SEARCH: Parameter = optional(
+    "lookback",
+    Kind::Text,
+    "`2h`, `7d`: how far before the end, if there is no start.",
+);
+pub(super) const MIN_DURATION: Parameter = optional(
+    "minDuration",
+    Kind::Text,
+    "`1.2s`, `300ms`, `20us`: how long the span took.",
+);
+pub(super) const MAX_DURATION: Parameter =
+    optional("maxDuration", Kind::Text, "The longest that the span took.");
+pub(super) const TRACES: Parameter = optional(
+    "limit",
+    Kind::Count,
+    "The most traces; default 100, at most 100,000.",
+);
+pub(super) const TRACE_IDS: Parameter =
+    optional("traceID", Kind::Many, "These traces instead of a search.");
+pub(super) const RAW: Parameter = optional(
+    "raw",
+    Kind::Flag,
+    "As stored: ids as they came, no warnings; default `false`.",
+);
+pub(super) const SPAN_KIND: Parameter = optional(
+    "spanKind",
+    Kind::Text,
+    "`server`, `client`, `producer`, `consumer` or `internal`; default all.",
+);
+pub(super) const SPAN_KIND_V3: Parameter = optional("span_kind", Kind::Text, SPAN_KIND.help);
+pub(super) const SPAN_KINDS: Parameter = optional(
+    "spanKind",
+    Kind::Many,
+    "Kinds of spans that count; default `server`.",
+);
+pub(super) const END_TS: Parameter = optional(
+    "endTs",
+    Kind::Count,
+    "Milliseconds since the epoch; default now.",
+);
+pub(super) const LOOKBACK_MS: Parameter = optional(
+    "lookback",
+    Kind::Count,
+    "Milliseconds before the end; default a day, of metrics an hour.",
+);
+pub(super) const STEP_MS: Parameter = optional(
+    "step",
+    Kind::Count,
+    "Milliseconds from step to step; default 5,000.",
+);
+pub(super) const RATE_PER: Parameter = optional(
+    "ratePer",
+    Kind::Count,
+    "Milliseconds that each step looks back; default 600,000.",
+);
+pub(super) const QUANTILE: Parameter = required("quantile", Kind::Text, "0 to 1.");
+pub(super) const GROUP_BY_OPERATION: Parameter = optional(
+    "groupByOperation",
+    Kind::Flag,
+    "One series per operation; default `false`.",
+);
+pub(super) const V3_SERVICE: Parameter = optional("query.service_name", Kind::Text, SERVICE.help);
+pub(super) const V3_OPERATION: Parameter =
+    optional("query.operation_name", Kind::Text, OPERATION.help);
+pub(super) const V3_START: Parameter = required(
+    "query.start_time_min",
+    Kind::Text,
+    "RFC 3339: when the span began at the earliest.",
+);
+pub(super) const V3_END: Parameter = required(
+    "query.start_time_max",
+    Kind::Text,
+    "RFC 3339: when the span began at the latest.",
+);
+pub(super) const V3_DURATION_MIN: Parameter =
+    optional("query.duration_min", Kind::Text, MIN_DURATION.help);
+pub(super) const V3_DURATION_MAX: Parameter =
+    optional("query.duration_max", Kind::Text, MAX_DURATION.help);
+pub(super) const V3_DEPTH: Parameter = optional("query.search_depth", Kind::Count, TRACES.help);
+pub(super) const V3_ATTRIBUTES: Parameter = optional("query.attributes", Kind::Text, TAGS.help);
+
+pub(super) const TRACEQL: Parameter = optional("q", Kind::Text, "A TraceQL query; default `{}`.");
+pub(super) const TRACEQL_METRICS: Parameter = required("q", Kind::Text, "A TraceQL metrics query.");
+pub(super) const TEMPO_TAGS: Parameter = optional(
+    "tags",
+    Kind::Text,
+    "Without `q`: `key=value` pairs that a span has, in logfmt.",
+);
+pub(super) const TEMPO_MIN_DURATION: Parameter = optional(
+    "minDuration",
+    Kind::Text,
+    "Without `q`: how long the trace took.",
+);
+pub(super) const TEMPO_MAX_DURATION: Parameter = optional(
+    "maxDuration",
+    Kind::Text,
+    "Without `q`: the longest that the trace took.",
+);
+pub(super) const TEMPO_LIMIT: Parameter = optional(
+    "limit",
+    Kind::Count,
+    "The most traces; default 20, at most 10,000.",
+);
+pub(super) const SPSS: Parameter = optional(
+    "spss",
+    Kind::Count,
+    "Spans shown per spanset; default 3, 0 for all.",
+);
+pub(super) const TEMPO_START: Parameter =
+    optional("start", Kind::Time, "When a span began at the earliest.");
+pub(super) const TEMPO_END: Parameter =
+    optional("end", Kind::Time, "When a span began at the latest.");
+pub(super) const TEMPO_STEP: Parameter = optional(
+    "step",
+    Kind::Duration,
+    "From step to step; default a 120th of the range, at least 1 s.",
+);
+pub(super) const EXEMPLARS: Parameter = optional(
+    "exemplars",
+    Kind::Count,
+    "The most exemplars; default 100, at most 1,000.",
+);
+pub(super) const SCOPE: Parameter = optional(
+    "scope",
+    Kind::Choice(&[
+        "resource",
+        "span",
+        "intrinsic",
+        "event",
+        "link",
+        "instrumentation",
+    ]),
+    "Only keys of this scope.",
+);
+pub(super) const FILTER: Parameter = optional(
+    "q",
+    Kind::Text,
+    "Only spans that this filter may take; what is no query narrows nothing.",
+);
+pub(super) const TEMPO_NAMES: Parameter =
+    optional("limit", Kind::Count, "The most of a scope; default all.");
+pub(super) const TAG_KEY: Parameter = required(
+    "tag",
+    Kind::Path,
+    "The key of an attribute, or an intrinsic.",
+);
+pub(super) const TAG_FIELD: Parameter = required(
+    "tag",
+    Kind::Path,
+    "A field of TraceQL: `resource.service.name`, `.http.status`, `name`.",
+);
+
+pub(super) const SERVICE_NAME: Parameter =
+    required("serviceName", Kind::Text, "The name of a service.");
+pub(super) const ZIPKIN_SERVICE: Parameter =
+    optional("serviceName", Kind::Text, "The service of the span.");
+pub(super) const SPAN_NAME: Parameter = optional("spanName", Kind::Text, "The name of the span.");
+pub(super) const REMOTE_SERVICE_NAME: Parameter = optional(
+    "remoteServiceName",
+    Kind::Text,
+    "The other side, as the span says (`peer.service`).",
+);
+pub(super) const ANNOTATION_QUERY: Parameter = optional(
+    "annotationQuery",
+    Kind::Text,
+    "`error and http.method=GET`: attributes with values, or names of attributes or events.",
+);
+pub(super) const MIN_DURATION_US: Parameter = optional(
+    "minDuration",
+    Kind::Count,
+    "Microseconds that the span took at least.",
+);
+pub(super) const MAX_DURATION_US: Parameter = optional(
+    "maxDuration",
+    Kind::Count,
+    "Microseconds that the span took at most.",
+);
+pub(super) const ZIPKIN_LIMIT: Parameter = optional(
+    "limit",
+    Kind::Count,
+    "The most traces; default 10, at most 10,000.",
+);
+pub(super) const ZIPKIN_IDS: Parameter =
+    required("traceIds", Kind::Text, "Ids with commas between.");
+pub(super) const KEY: Parameter = required("key", Kind::Text, "The key of an attribute.");

@@ -13,13 +13,13 @@ use crate::ingest::{elastic, loki, pushgateway, remote_write, zipkin};
 use crate::otlp;
 use crate::remote_read;
 
-const GET: &[Verb] = &[Verb::Get];
+pub(super) const GET: &[Verb] = &[Verb::Get];
 const POST: &[Verb] = &[Verb::Post];
 const GET_POST: &[Verb] = &[Verb::Get, Verb::Post];
 const POST_PUT: &[Verb] = &[Verb::Post, Verb::Put];
 
-const JSON: Answer = Answer::Body(&["application/json"]);
-const TEXT: Answer = Answer::Body(&["text/plain"]);
+pub(super) const JSON: Answer = Answer::Body(&["application/json"]);
+pub(super) const TEXT: Answer = Answer::Body(&["text/plain"]);
 const PROTOBUF: &[&str] = &["application/x-protobuf"];
 /// The two forms of OTLP.
 const OTLP: &[&str] = &["application/x-protobuf", "application/json"];
@@ -39,7 +39,7 @@ const ADMIN: &str = "--enable-admin-api";
 const LIFECYCLE: &str = "--enable-lifecycle";
 const SEARCH_FLAG: &str = "--enable-feature=search-api";
 
-/// Every route of the main port.
+/// Every route of the main port but those in a file of their own.
 pub static ROUTES: &[Route] = &[
     // Queries.
     Route::new(

@@ -40,3 +40,9 @@ pub fn push_doubles(out: &mut Vec<u8>, field: u32, values: &[f64]) {
         out.extend(values.iter().flat_map(|value| value.to_le_bytes()));
     }
 }
+
+/// Appends eight bytes, little-endian (`fixed64`).
+pub fn push_fixed64(out: &mut Vec<u8>, field: u32, value: u64) {
+    write_u64(out, u64::from(field) << 3 | 1);
+    out.extend_from_slice(&value.to_le_bytes());
+}

@@ -1,5 +1,7 @@
 //! Times as senders of logs write them, to the nanosecond.
 
+use std::fmt::Write as _;
+
 /// Days from 1970-01-01 to the first of a month in the proleptic Gregorian calendar (Howard Hinnant,
 /// *chrono-compatible low-level date algorithms*).
 #[must_use]
@@ -54,6 +56,23 @@ pub fn civil_ns(date: [i64; 3], time: [i64; 3], nanos: i64, offset_seconds: i64)
     (seconds - offset_seconds)
         .checked_mul(1_000_000_000)?
         .checked_add(nanos)
+}
+
+/// Appends milliseconds since the epoch as RFC 3339 in UTC; without a fraction where it is 0.
+pub fn push_rfc3339_ms(out: &mut String, ms: i64) {
+    let (seconds, ms) = (ms.div_euclid(1000), ms.rem_euclid(1000));
+    let (year, month, day) = civil_from_days(seconds.div_euclid(86_400));
+    let of_day = seconds.rem_euclid(86_400);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    // Writing to a string cannot fail.
+    let _ = write!(
+        out,
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+    );
+    let _ = match ms {
+        0 => write!(out, "Z"),
+        ms => write!(out, ".{ms:03}Z"),
+    };
 }
 
 /// RFC 3339, with a blank for the `T`, without a zone (UTC), or with digits beyond nanoseconds if need

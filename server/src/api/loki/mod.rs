@@ -4,7 +4,7 @@
 
 mod listing;
 mod query;
-mod times;
+pub(crate) mod times;
 mod wire;
 
 pub use listing::{label_names, label_values, series};

@@ -11,7 +11,7 @@ const MS_NS: i64 = 1_000_000;
 
 /// Nanoseconds since the epoch: a whole number of more than ten digits is nanoseconds, anything else
 /// seconds or RFC 3339.
-pub(super) fn parse_time_ns(name: &str, text: &str) -> Result<i64, ApiError> {
+pub(crate) fn parse_time_ns(name: &str, text: &str) -> Result<i64, ApiError> {
     if text.len() > 10
         && let Ok(ns) = text.parse::<i64>()
     {
@@ -37,7 +37,7 @@ fn fraction_below_ms(text: &str) -> i64 {
 }
 
 /// `start` and `end` (or `since` before the end), by default the last hour.
-pub(super) fn range_ns(params: &Params) -> Result<(i64, i64), ApiError> {
+pub(crate) fn range_ns(params: &Params) -> Result<(i64, i64), ApiError> {
     let time = |name: &str| {
         let text = params.get_filled(name);
         text.map(|text| parse_time_ns(name, text)).transpose()
@@ -63,7 +63,7 @@ pub(super) fn range_ns(params: &Params) -> Result<(i64, i64), ApiError> {
 }
 
 /// Seconds with a fraction, or `1h30m`; more than 0.
-pub(super) fn duration_ns(name: &str, text: &str) -> Result<i64, ApiError> {
+pub(crate) fn duration_ns(name: &str, text: &str) -> Result<i64, ApiError> {
     let ms = parse_duration_ms(text).map_err(|error| ApiError::parameter(name, error))?;
     Ok(ms.saturating_mul(MS_NS))
 }
