@@ -38,8 +38,8 @@ pub enum Command {
     Sql(QueryArgs),
     /// Evaluate a LogQL expression (not built yet)
     Logql(Unbuilt),
-    /// Evaluate a TraceQL expression (not built yet)
-    Traceql(Unbuilt),
+    /// Evaluate a TraceQL expression: a search or a metrics query
+    Traceql(TraceqlArgs),
     /// Export a store to Parquet, CSV or JSON lines (not built yet)
     Export(Unbuilt),
     /// Import Parquet, CSV, JSON lines, OpenMetrics or Influx lines (not built yet)
@@ -129,7 +129,7 @@ pub struct DemoArgs {
     pub exit: bool,
 }
 
-/// Arguments of `promql` and `sql`.
+/// Arguments of `promql` and `sql`, and of the other languages.
 #[derive(Debug, Args)]
 pub struct QueryArgs {
     /// The expression or statement.
@@ -161,6 +161,20 @@ pub struct QueryArgs {
     /// Features to turn on, by Prometheus' names.
     #[arg(long, value_delimiter = ',')]
     pub enable_feature: Vec<String>,
+}
+
+/// Arguments of `traceql`.
+#[derive(Debug, Args)]
+pub struct TraceqlArgs {
+    /// What all languages take.
+    #[command(flatten)]
+    pub query: QueryArgs,
+    /// The most traces of a search.
+    #[arg(long, default_value_t = 20)]
+    pub limit: usize,
+    /// The most spans shown of each spanset that was found; 0 for all.
+    #[arg(long, default_value_t = 3)]
+    pub spans: usize,
 }
 
 /// Arguments of `backup`.

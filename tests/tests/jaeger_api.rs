@@ -95,7 +95,7 @@ const SHOP: &str = "0af7651916cd43dd8448eb211c80319c";
 
 #[test]
 fn services_searches_and_dependencies() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--retention", "0"]);
     let client = server.client();
     assert_eq!(get(&client, "services")["data"], json!([]));
     shop(&client);
@@ -161,7 +161,7 @@ fn services_searches_and_dependencies() {
 
 #[test]
 fn a_trace_is_shown_whole() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--retention", "0"]);
     let client = server.client();
     shop(&client);
     let traces = data(&client, &format!("traces/{SHOP}"));
@@ -232,7 +232,7 @@ fn a_trace_is_shown_whole() {
 
 #[test]
 fn halves_of_a_call_get_ids_of_their_own() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--retention", "0"]);
     let client = server.client();
     let body = json!([
         {"traceId": "a1", "id": "1", "name": "call", "kind": "CLIENT", "timestamp": T, "duration": 900, "localEndpoint": {"serviceName": "web"}},
@@ -260,7 +260,7 @@ fn halves_of_a_call_get_ids_of_their_own() {
 
 #[test]
 fn the_monitor_counts_calls() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--retention", "0"]);
     let client = server.client();
     shop(&client);
     let end = T / 1000 + 60_000;
@@ -301,7 +301,7 @@ fn the_monitor_counts_calls() {
 
 #[test]
 fn version_3_speaks_opentelemetry() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--retention", "0"]);
     let client = server.client();
     shop(&client);
     assert_eq!(
@@ -362,7 +362,7 @@ fn version_3_speaks_opentelemetry() {
 
 #[test]
 fn what_a_trace_waited_for() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--retention", "0"]);
     let client = server.client();
     shop(&client);
     let answer = client.get(&format!("/api/v1/traces/{SHOP}")).json();
@@ -394,7 +394,7 @@ fn what_a_trace_waited_for() {
 
 #[test]
 fn hostile_questions_are_refused_in_the_envelope() {
-    let server = Server::start(&[]);
+    let server = Server::start(&["--retention", "0"]);
     let client = server.client();
     shop(&client);
     let nested = format!("traces?service=a&tags={}", "%7B%22a%22%3A".repeat(2_000));

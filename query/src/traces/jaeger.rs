@@ -12,8 +12,8 @@ use ::regex::Regex;
 use chronolith_engine::RequestContext;
 use chronolith_engine::model::{SpanKind, SpanStatus, TimeRange, TraceId};
 use chronolith_engine::rows::{
-    AttributeChoice, AttributeScope, RowOrder, SpanColumnSet, SpanCondition, SpanScanRequest,
-    TextPattern, TextTest, ValueTest,
+    AttributeChoice, AttributeScope, RowOrder, SCOPE_NAME, SCOPE_VERSION, SpanColumnSet,
+    SpanCondition, SpanScanRequest, TextPattern, TextTest, ValueTest,
 };
 
 use super::error::{Result, TracesError};
@@ -188,26 +188,45 @@ impl Tag {
                 .is_some_and(|regex| regex.is_match(text))
     }
 
-    /// Whether the key is one under which Jaeger shows what a span has anyway.
-    fn is_special(&self) -> bool {
-        matches!(
-            self.key.as_str(),
-            "error"
-                | "span.kind"
-                | "otel.status_code"
-                | "otel.status_description"
-                | "otel.scope.name"
-                | "otel.scope.version"
-                | "otel.library.name"
-                | "otel.library.version"
-        )
+    /// What a span has anyway and Jaeger shows under this key.
+    fn shown_as(&self, test: &TextTest) -> Option<SpanCondition> {
+        let bits = |words: &[(u8, &str)]| {
+            let matching = words.iter().filter(|(_, word)| self.matches_text(word));
+            matching.fold(0, |bits, (number, _)| bits | 1 << number)
+        };
+        let of_scope = |key| {
+            attribute(
+                AttributeScope::Instrumentation,
+                key,
+                ValueTest::Text(test.clone()),
+            )
+        };
+        Some(match self.key.as_str() {
+            "error" => SpanCondition::Status(bits(&[(SpanStatus::Error as u8, "true")])),
+            "span.kind" => {
+                let kinds = [
+                    SpanKind::Internal,
+                    SpanKind::Server,
+                    SpanKind::Client,
+                    SpanKind::Producer,
+                    SpanKind::Consumer,
+                ];
+                SpanCondition::Kind(bits(&kinds.map(|kind| (kind as u8, kind_word(kind)))))
+            }
+            "otel.status_code" => {
+                let (ok, error) = (SpanStatus::Ok as u8, SpanStatus::Error as u8);
+                let words = [(ok, "OK"), (ok, "ok"), (error, "ERROR"), (error, "error")];
+                SpanCondition::Status(bits(&words))
+            }
+            "otel.status_description" => SpanCondition::StatusMessage(test.clone()),
+            "otel.scope.name" | "otel.library.name" => of_scope(SCOPE_NAME),
+            "otel.scope.version" | "otel.library.version" => of_scope(SCOPE_VERSION),
+            _ => return None,
+        })
     }
 
     /// What a scan can decide, and whether that is all there is to it.
     fn condition(&self) -> (Option<SpanCondition>, bool) {
-        if self.is_special() {
-            return (None, false);
-        }
         let mut patterns = vec![TextPattern::Equals(Arc::from(self.value.as_str()))];
         if self.regex.is_some() {
             match TextPattern::regex(&format!("^(?s:{})$", self.value)) {
@@ -219,6 +238,7 @@ impl Tag {
             pattern: TextPattern::AnyOf(patterns),
             negated: false,
         };
+        let shown_as = self.shown_as(&test);
         let mut tests = vec![ValueTest::Text(test)];
         let number = self
             .value
@@ -250,7 +270,8 @@ impl Tag {
             Some(number) => number.to_string() == self.value && self.regex.is_none(),
             None => self.regex.is_none(),
         };
-        (Some(SpanCondition::Any(anywhere.collect())), is_exact)
+        let anywhere = anywhere.chain(shown_as).collect();
+        (Some(SpanCondition::Any(anywhere)), is_exact)
     }
 
     fn matches(&self, value: &Val<'_>) -> bool {

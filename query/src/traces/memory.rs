@@ -8,7 +8,8 @@ use chronolith_engine::codec::strings::Strings;
 use chronolith_engine::model::{AttributeValue, Attributes, Span, Stream};
 use chronolith_engine::rows::{
     AttributeColumn, AttributeScope, AttributeValues, IdColumn, IntColumn, Nested, RowOrder,
-    SpanBlock, SpanCondition, SpanScanRequest, Streams, TextColumn, ValueTest,
+    SCOPE_NAME, SCOPE_VERSION, SpanBlock, SpanCondition, SpanScanRequest, Streams, TextColumn,
+    ValueTest,
 };
 use chronolith_engine::{EngineError, RequestContext};
 
@@ -117,7 +118,18 @@ pub fn passes(condition: &SpanCondition, stream: &Stream, span: &Span) -> bool {
             AttributeScope::Row => value_passes(test, find(&span.attributes, key)),
             AttributeScope::Resource => value_passes(test, find(&stream.resource, key)),
             AttributeScope::Instrumentation => {
-                value_passes(test, find(&stream.scope.attributes, key))
+                let text = |text: &str| AttributeValue::String(text.to_owned());
+                let named = match &**key {
+                    SCOPE_NAME => Some(&stream.scope.name),
+                    SCOPE_VERSION => Some(&stream.scope.version),
+                    _ => None,
+                };
+                match named {
+                    Some(name) => {
+                        value_passes(test, Some(&text(name)).filter(|_| !name.is_empty()))
+                    }
+                    None => value_passes(test, find(&stream.scope.attributes, key)),
+                }
             }
             AttributeScope::Event => {
                 let mut events = span.events.iter();

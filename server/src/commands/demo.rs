@@ -8,15 +8,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use chronolith_datasets::{Telemetry, TelemetryOptions};
-use chronolith_engine::RequestContext;
+use chronolith_engine::{RequestContext, Store};
 use chronolith_query::logql::eval::{QueryParams, QueryValue};
+use chronolith_query::promql::result::Value as PromqlValue;
 use chronolith_query::promql::{PromqlEngine, PromqlOptions, QueryOptions};
 use chronolith_query::sql::{Encoder, Format, SqlEngine, SqlEngineOptions};
+use chronolith_query::traceql;
+use chronolith_query::traces::metrics::{MetricsRequest, metrics};
 
 use super::serve;
 use crate::cli::DemoArgs;
 use crate::config::{Config, LogFormat};
 use crate::{demo, demo_rows};
+
+/// Nanoseconds of a day.
+const DAY_NS: i64 = 86_400_000_000_000;
 
 /// A stop of the tour.
 struct Stop {
@@ -26,7 +32,7 @@ struct Stop {
 }
 
 /// One question per kind of trouble in the data.
-const TOUR: [Stop; 7] = [
+const TOUR: [Stop; 8] = [
     Stop {
         language: "PromQL",
         question: "How long do runs take? (95th percentile of the last hour, seconds)",
@@ -57,6 +63,11 @@ const TOUR: [Stop; 7] = [
         language: "LogQL",
         question: "What do the failed runs complain about? (failed runs of the day by error)",
         query: "topk(3, sum by (code) (count_over_time({service_name=\"pipeline-runner\"} |= \"run failed\" | logfmt [1d])))",
+    },
+    Stop {
+        language: "TraceQL",
+        question: "Where do runs fail? (failed spans of the day by service and name)",
+        query: "{ status = error } | count_over_time() by (resource.service.name, name) | topk(3)",
     },
     Stop {
         language: "SQL",
@@ -133,6 +144,11 @@ async fn tour(args: &DemoArgs) -> anyhow::Result<u8> {
                 let answer = server.state.logql().query(&context, &query, params).await?;
                 series_table(&answer.value)
             }
+            "TraceQL" => {
+                let (store, context) = (store.clone(), context.clone());
+                let answer = move || span_metrics(&store, &context, stop.query, end_ms);
+                tokio::task::spawn_blocking(answer).await??
+            }
             _ => {
                 let query = promql.parse(stop.query)?;
                 let options = QueryOptions::default();
@@ -154,6 +170,7 @@ async fn tour(args: &DemoArgs) -> anyhow::Result<u8> {
         "  chronolith sql --url {} 'SELECT * FROM series LIMIT 5'",
         server.url
     );
+    println!("  curl -s {}/jaeger/api/services", server.url);
     println!("listening on {}", server.url);
     if !args.exit {
         println!("Press Ctrl-C to end.");
@@ -196,6 +213,26 @@ fn table(
     }
     out.extend(encoder.finish()?);
     Ok(String::from_utf8(out)?)
+}
+
+/// What a TraceQL metrics query counts over the day before `end_ms`.
+fn span_metrics(
+    store: &Store,
+    context: &RequestContext,
+    text: &str,
+    end_ms: i64,
+) -> anyhow::Result<String> {
+    let end_ns = end_ms.saturating_mul(1_000_000);
+    let request = MetricsRequest {
+        start_ns: end_ns.saturating_sub(DAY_NS),
+        end_ns,
+        step_ns: DAY_NS,
+        exemplars: 0,
+    };
+    let snapshot = store.pin(context)?;
+    let found = metrics(&snapshot, context, &traceql::parse(text)?, &request)?;
+    let batch = PromqlValue::Matrix(found.to_matrix()).to_batch()?;
+    table(batch.schema(), &[batch])
 }
 
 /// The series of a LogQL answer, a line each.

@@ -9,6 +9,7 @@ mod query;
 mod remote;
 pub mod serve;
 mod test_traceql;
+mod traceql;
 
 use std::path::PathBuf;
 
@@ -31,7 +32,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Promql(args) => query::promql(&args),
         Command::Sql(args) => query::sql(&args),
         Command::Logql(_) => Ok(not_built("logql")),
-        Command::Traceql(_) => Ok(not_built("traceql")),
+        Command::Traceql(args) => traceql::traceql(&args),
         Command::Export(_) => Ok(not_built("export")),
         Command::Import(_) => Ok(not_built("import")),
         Command::Test(TestCommand::Promql { files }) => test_promql(&files),

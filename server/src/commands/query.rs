@@ -18,13 +18,13 @@ use crate::api::query::{INFOS, QueryTime, WARNINGS, answer_text, encoded};
 use crate::cli::QueryArgs;
 use crate::request::TENANT_HEADER;
 
-fn store(args: &QueryArgs) -> anyhow::Result<Store> {
+pub(super) fn store(args: &QueryArgs) -> anyhow::Result<Store> {
     let dir = &args.data_dir;
     Store::open_read_only(dir, StoreOptions::default())
         .with_context(|| format!("cannot read the store in {}", dir.display()))
 }
 
-fn context(args: &QueryArgs) -> anyhow::Result<RequestContext> {
+pub(super) fn context(args: &QueryArgs) -> anyhow::Result<RequestContext> {
     Ok(RequestContext::for_tenant(TenantId::new(&args.tenant)?))
 }
 
@@ -44,7 +44,7 @@ fn time(args: &QueryArgs) -> anyhow::Result<QueryTime> {
     Ok(QueryTime::Instant { time_ms })
 }
 
-fn format(args: &QueryArgs) -> anyhow::Result<Format> {
+pub(super) fn format(args: &QueryArgs) -> anyhow::Result<Format> {
     Ok(match args.format.as_str() {
         "table" => Format::Table,
         "json" => Format::Json,

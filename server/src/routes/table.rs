@@ -15,7 +15,7 @@ use crate::remote_read;
 
 pub(super) const GET: &[Verb] = &[Verb::Get];
 const POST: &[Verb] = &[Verb::Post];
-const GET_POST: &[Verb] = &[Verb::Get, Verb::Post];
+pub(super) const GET_POST: &[Verb] = &[Verb::Get, Verb::Post];
 const POST_PUT: &[Verb] = &[Verb::Post, Verb::Put];
 
 pub(super) const JSON: Answer = Answer::Body(&["application/json"]);

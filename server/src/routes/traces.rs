@@ -3,7 +3,7 @@
 use axum::routing::on;
 
 use super::parameters::*;
-use super::table::{GET, JSON, TEXT};
+use super::table::{GET, GET_POST, JSON, TEXT};
 use super::{Answer, Route, Tag};
 use crate::api::{health, jaeger, tempo, traces, zipkin};
 
@@ -210,7 +210,7 @@ pub static ROUTES: &[Route] = &[
     .answers(TRACE),
     Route::new(
         "/tempo/api/search",
-        GET,
+        GET_POST,
         Tag::Traces,
         "Traces that a TraceQL query finds, newest first.",
         |m| on(m, tempo::search),
@@ -264,7 +264,7 @@ pub static ROUTES: &[Route] = &[
     .answers(JSON),
     Route::new(
         "/tempo/api/metrics/query_range",
-        GET,
+        GET_POST,
         Tag::Traces,
         "TraceQL metrics at every step of a range.",
         |m| on(m, tempo::range),
@@ -280,7 +280,7 @@ pub static ROUTES: &[Route] = &[
     .answers(JSON),
     Route::new(
         "/tempo/api/metrics/query",
-        GET,
+        GET_POST,
         Tag::Traces,
         "TraceQL metrics over a whole range.",
         |m| on(m, tempo::instant),

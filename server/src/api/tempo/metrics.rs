@@ -25,9 +25,11 @@ const STEPS_DEFAULT: i64 = 120;
 const SECOND_NS: i64 = 1_000_000_000;
 
 /// Which of the two answers.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Shape {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A value at every step.
     Range,
+    /// One value for the whole range.
     Instant,
 }
 
@@ -89,22 +91,24 @@ async fn answer(state: AppState, caller: Caller, params: &Params, shape: Shape) 
     let asked = asked(state, caller, params, path);
     let answer = asked.answer(JSON, move |question, writer| {
         let found = metrics(question.source, question.context, &query, &request)?;
-        writer.out.push_str("{\"series\":[");
-        for (number, series) in found.series.iter().enumerate() {
-            if number > 0 {
-                writer.out.push(',');
-            }
-            push_series(&mut writer.out, &found, series, shape);
-            writer.breathe()?;
-        }
-        let _ = write!(
-            writer.out,
-            "],\"metrics\":{{\"inspectedSpans\":\"{}\",\"completedJobs\":1,\"totalJobs\":1}}}}",
-            question.context.usage.samples()
-        );
+        writer.out = metrics_text(&found, shape, question.context.usage.samples());
         Ok(())
     });
     Ok(answer.await?)
+}
+
+/// Series as the API answers them; `spans` were read for them.
+#[must_use]
+pub fn metrics_text(found: &MetricsAnswer, shape: Shape, spans: u64) -> String {
+    let mut out = String::from("{\"series\":");
+    push_array(&mut out, &found.series, |out, series| {
+        push_series(out, found, series, shape);
+    });
+    let _ = write!(
+        out,
+        ",\"metrics\":{{\"inspectedSpans\":\"{spans}\",\"completedJobs\":1,\"totalJobs\":1}}}}"
+    );
+    out
 }
 
 fn push_series(out: &mut String, answer: &MetricsAnswer, series: &TraceSeries, shape: Shape) {

@@ -8,8 +8,8 @@ mod search;
 mod tags;
 mod trace;
 
-pub use metrics::{instant, range};
-pub use search::search;
+pub use metrics::{Shape, instant, metrics_text, range};
+pub use search::{search, search_text};
 pub use tags::{scoped_tags, scoped_values, tags, values};
 pub use trace::{trace, trace_v2};
 

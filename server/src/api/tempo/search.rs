@@ -48,20 +48,20 @@ pub async fn search(
     let asked = asked(state, caller, &params, "search");
     let answer = asked.answer(JSON, move |question, writer| {
         let found = find(question.source, question.context, &query, &request)?;
-        writer.out.push_str("{\"traces\":[");
-        for (number, trace) in found.traces.iter().enumerate() {
-            if number > 0 {
-                writer.out.push(',');
-            }
-            push_trace(&mut writer.out, trace);
-            writer.breathe()?;
-        }
-        writer.out.push(']');
-        push_metrics(&mut writer.out, &found);
-        writer.out.push('}');
+        writer.out = search_text(&found);
         Ok(())
     });
     Ok(answer.await?)
+}
+
+/// What a search found, as the API answers it.
+#[must_use]
+pub fn search_text(found: &SearchAnswer) -> String {
+    let mut out = String::from("{\"traces\":");
+    push_array(&mut out, &found.traces, push_trace);
+    push_metrics(&mut out, found);
+    out.push('}');
+    out
 }
 
 /// The query: `q`, or one made of `tags` and durations.
