@@ -133,7 +133,8 @@ fn services_searches_and_dependencies() {
         ("service=shop&minDuration=1s", vec![]),
         ("service=nobody", vec![]),
     ] {
-        let found = data(&client, &format!("traces?{search}{times}"));
+        let search_text = search.replace('{', "%7B").replace('"', "%22");
+        let found = data(&client, &format!("traces?{search_text}{times}"));
         assert_eq!(names(&found), expected, "{search}");
     }
     let before = format!("traces?service=shop&end={}&lookback=1h", T - 1);
@@ -397,7 +398,7 @@ fn hostile_questions_are_refused_in_the_envelope() {
     let server = Server::start(&["--retention", "0"]);
     let client = server.client();
     shop(&client);
-    let nested = format!("traces?service=a&tags={}", "%7B%22a%22%3A".repeat(2_000));
+    let nested = format!("traces?service=a&tags={}", "%7B%22a%22%3A".repeat(500));
     let long = format!("traces/{}", "f".repeat(33));
     for (path, status, words) in [
         ("traces", 400, "parameter 'service' is required"),
