@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_ceiling_is_approached() {
-        let logistic = |i: f64| 100.0 / (1.0 + (-(i - 60.0) / 15.0).exp());
+        let logistic = |i: f64| 100.0 / (1.0 + (-(i - 60.0) / 8.0).exp());
         let values: Vec<f64> = (0..100).map(|i| logistic(f64::from(i))).collect();
         let task = Task {
             values: &values,
