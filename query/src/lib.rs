@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod export;
 pub mod logql;
 mod memory;
 pub mod position;

@@ -40,8 +40,8 @@ pub enum Command {
     Logql(Unbuilt),
     /// Evaluate a TraceQL expression: a search or a metrics query
     Traceql(TraceqlArgs),
-    /// Export a store to Parquet, CSV or JSON lines (not built yet)
-    Export(Unbuilt),
+    /// Export a store to Parquet, CSV or JSON lines
+    Export(ExportArgs),
     /// Import Parquet, CSV, JSON lines, OpenMetrics or Influx lines (not built yet)
     Import(Unbuilt),
     /// Run test scripts
@@ -175,6 +175,40 @@ pub struct TraceqlArgs {
     /// The most spans shown of each spanset that was found; 0 for all.
     #[arg(long, default_value_t = 3)]
     pub spans: usize,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// Which signals.
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "metrics,logs,spans",
+        value_name = "NAMES"
+    )]
+    pub signal: Vec<String>,
+    /// Only series and streams that this selector matches: `{job="api"}`.
+    #[arg(long = "match", value_name = "SELECTOR")]
+    pub matcher: Option<String>,
+    /// From this time on: Unix seconds or RFC 3339.
+    #[arg(long)]
+    pub start: Option<String>,
+    /// Up to this time.
+    #[arg(long)]
+    pub end: Option<String>,
+    /// Where to: a new directory, or one that holds an earlier run of the same export.
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// parquet, csv or jsonl.
+    #[arg(long, default_value = "parquet")]
+    pub format: String,
+    /// The store, in use by a server or not.
+    #[arg(long, value_name = "DIR", default_value = "./chronolith-data")]
+    pub data_dir: PathBuf,
+    /// Whose data.
+    #[arg(long, default_value = "default")]
+    pub tenant: String,
 }
 
 /// Arguments of `backup`.

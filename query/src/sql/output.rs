@@ -107,17 +107,28 @@ impl Encoder {
                     .set_compression(Compression::ZSTD(ZstdLevel::default()))
                     .set_max_row_group_row_count(Some(128 << 10))
                     .build();
-                let sink = Vec::new();
-                let writer =
-                    ArrowWriter::try_new(sink, SchemaRef::clone(&schema), Some(properties))
-                        .map_err(parquet_error)?;
-                State::Parquet(Box::new(writer))
+                return Self::parquet(schema, properties);
             }
             Format::Table => State::Table(Vec::new()),
         };
         Ok(Self {
             schema,
             state,
+            rows: 0,
+        })
+    }
+
+    /// An encoder of Parquet with properties of its own.
+    ///
+    /// # Errors
+    /// When Parquet cannot hold one of the types.
+    pub fn parquet(schema: SchemaRef, properties: WriterProperties) -> Result<Self, ArrowError> {
+        let copy = SchemaRef::clone(&schema);
+        let writer =
+            ArrowWriter::try_new(Vec::new(), copy, Some(properties)).map_err(parquet_error)?;
+        Ok(Self {
+            schema,
+            state: State::Parquet(Box::new(writer)),
             rows: 0,
         })
     }

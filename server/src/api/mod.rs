@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod envelope;
+pub mod export;
 pub mod federate;
 pub mod health;
 pub mod jaeger;

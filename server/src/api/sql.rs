@@ -39,7 +39,7 @@ struct Statement {
 }
 
 /// An error in this API's own shape: `{"error": "...", "position": {"line","column"}?}`.
-struct Failure {
+pub(super) struct Failure {
     status: StatusCode,
     message: String,
     position: Option<Position>,

@@ -3,6 +3,7 @@
 mod backup;
 mod check;
 mod demo;
+mod export;
 mod inspect;
 mod progress;
 mod query;
@@ -33,7 +34,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Sql(args) => query::sql(&args),
         Command::Logql(_) => Ok(not_built("logql")),
         Command::Traceql(args) => traceql::traceql(&args),
-        Command::Export(_) => Ok(not_built("export")),
+        Command::Export(args) => export::run(&args),
         Command::Import(_) => Ok(not_built("import")),
         Command::Test(TestCommand::Promql { files }) => test_promql(&files),
         Command::Test(TestCommand::Logql { files }) => test_logql(&files),

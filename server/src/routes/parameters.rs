@@ -521,3 +521,13 @@ pub(super) const ZIPKIN_LIMIT: Parameter = optional(
 pub(super) const ZIPKIN_IDS: Parameter =
     required("traceIds", Kind::Text, "Ids with commas between.");
 pub(super) const KEY: Parameter = required("key", Kind::Text, "The key of an attribute.");
+pub(super) const EXPORT_SIGNAL: Parameter = optional(
+    "signal",
+    Kind::Choice(&["metrics", "logs", "spans"]),
+    "Which rows; default metrics.",
+);
+pub(super) const EXPORT_FORMAT: Parameter = optional(
+    "format",
+    Kind::Choice(&["parquet", "csv", "jsonl"]),
+    "The file's format; default parquet.",
+);

@@ -6,8 +6,8 @@ use axum::routing::on;
 use super::parameters::*;
 use super::{Answer, Route, Tag, Verb};
 use crate::api::{
-    admin, federate, health, lifecycle, loki as loki_api, metadata, notifications, openapi, query,
-    rules, search, sql, status, targets,
+    admin, export, federate, health, lifecycle, loki as loki_api, metadata, notifications, openapi,
+    query, rules, search, sql, status, targets,
 };
 use crate::ingest::{elastic, loki, pushgateway, remote_write, zipkin};
 use crate::otlp;
@@ -88,6 +88,19 @@ pub static ROUTES: &[Route] = &[
         |m| on(m, query::parse),
     )
     .takes(&[QUERY]),
+    Route::new(
+        "/api/v1/export",
+        GET_POST,
+        Tag::Query,
+        "The rows of one signal as one file.",
+        |m| on(m, export::export),
+    )
+    .takes(&[EXPORT_SIGNAL, MATCH, FROM, UNTIL, EXPORT_FORMAT, TIMEOUT])
+    .answers(Answer::Body(&[
+        "application/vnd.apache.parquet",
+        "text/csv",
+        "application/x-ndjson",
+    ])),
     Route::new(
         "/api/v1/sql",
         POST,
