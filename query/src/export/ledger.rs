@@ -1,11 +1,11 @@
 //! `export.json`: what an export directory holds, so that an export can go on and later ones can add.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::PathBuf;
 
 use chronolith_engine::RequestContext;
+use chronolith_engine::io::{Disk, replace};
 use chronolith_engine::model::TimeRange;
 use serde::{Deserialize, Serialize};
 
@@ -144,16 +144,8 @@ impl Ledger {
             .partitions
             .insert(partition.to_owned(), written);
         let path = self.dir.join("export.json");
-        let unfinished = self.dir.join(".export.json.unfinished");
         let text = serde_json::to_vec_pretty(&self.content)
             .map_err(|error| ExportError::Target(error.to_string()))?;
-        let write = || -> std::io::Result<()> {
-            let mut file = File::create(&unfinished)?;
-            file.write_all(&text)?;
-            file.sync_all()?;
-            fs::rename(&unfinished, &path)?;
-            File::open(&self.dir)?.sync_all()
-        };
-        write().map_err(ExportError::io(&path))
+        Ok(replace(&Disk, &path, &text)?)
     }
 }

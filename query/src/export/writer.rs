@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use chronolith_engine::io::{Disk, FileSystem as _};
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -142,11 +143,11 @@ impl DayWriter {
         ready.append(&mut encoder.finish()?);
         let mut write = || -> std::io::Result<()> {
             file.write_all(&ready)?;
-            file.sync_all()?;
-            fs::rename(&path, &target)?;
-            File::open(&self.folder)?.sync_all()
+            file.sync_all()
         };
-        write().map_err(ExportError::io(&target))?;
+        write().map_err(ExportError::io(&path))?;
+        Disk.rename(&path, &target)?;
+        Disk.sync_dir(&self.folder)?;
         self.done.push(Written {
             name,
             rows,
