@@ -20,6 +20,7 @@ pub mod lifecycle;
 pub mod listen;
 pub mod notifications;
 pub mod otlp;
+pub mod page;
 pub mod process;
 pub mod remote_read;
 pub mod request;

@@ -531,3 +531,4 @@ pub(super) const EXPORT_FORMAT: Parameter = optional(
     Kind::Choice(&["parquet", "csv", "jsonl"]),
     "The file's format; default parquet.",
 );
+pub(super) const PAGE_FILE: Parameter = required("file", Kind::Path, "The file's name.");

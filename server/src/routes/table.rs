@@ -11,6 +11,7 @@ use crate::api::{
 };
 use crate::ingest::{elastic, loki, pushgateway, remote_write, zipkin};
 use crate::otlp;
+use crate::page;
 use crate::remote_read;
 
 pub(super) const GET: &[Verb] = &[Verb::Get];
@@ -735,10 +736,23 @@ pub static ROUTES: &[Route] = &[
     .takes(&[MATCH_REQUIRED])
     .answers(EXPOSITION),
     // The server itself.
-    Route::new("/", GET, Tag::Server, "Version.", |m| {
-        on(m, health::version)
-    })
-    .answers(JSON),
+    Route::new(
+        "/",
+        GET,
+        Tag::Server,
+        "The query page for browsers, the version for everything else.",
+        |m| on(m, page::index),
+    )
+    .answers(Answer::Body(&["application/json", "text/html"])),
+    Route::new(
+        "/ui/{file}",
+        GET,
+        Tag::Server,
+        "Styles and scripts of the query page.",
+        |m| on(m, page::file),
+    )
+    .takes(&[PAGE_FILE])
+    .answers(Answer::Body(&["text/javascript", "text/css"])),
     Route::new("/version", GET, Tag::Server, "Version.", |m| {
         on(m, health::version)
     })
