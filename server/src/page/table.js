@@ -39,7 +39,7 @@ export function table(place, columns, rows) {
 
 /** A vector or matrix as a table: one row a series, its last value. */
 export function seriesTable(place, series) {
-  const columns = [{ name: "series" }, { name: "time" }, { name: "value", type: "Float64" }, { name: "points", type: "Int64" }];
+  const columns = [{ name: "series" }, { name: "time" }, { name: "value", type: "float64" }, { name: "points", type: "int64" }];
   const rows = series.map(({ metric, points, text }) => {
     const last = points.at(-1);
     return [seriesName(metric), last ? clock(last[0], true) : "", text ?? (last ? last[1] : ""), points.length];

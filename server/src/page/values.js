@@ -98,11 +98,11 @@ export function linesOfTable({ columns, rows }) {
   return [...lines.values()];
 }
 
-/** `time`, `number`, `text` or `other` for a column's Arrow type. */
+/** `time`, `number`, `text` or `other` for a column's type, as `/api/v1/sql` names it. */
 export function kindOfColumn(type) {
-  if (/^Timestamp/.test(type)) return "time";
-  if (/^(U?Int|Float|Decimal)/.test(type)) return "number";
-  if (/^(Large)?Utf8|^Dictionary/.test(type)) return "text";
+  if (/^timestamp/i.test(type)) return "time";
+  if (/^(u?int|float|decimal)/i.test(type)) return "number";
+  if (/^(large)?utf8/i.test(type)) return "text";
   return "other";
 }
 

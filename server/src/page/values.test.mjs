@@ -44,7 +44,7 @@ test("ticks are round and inside", () => {
 
 test("a table with a time becomes lines", () => {
   const columns = [
-    { name: "time", type: "Timestamp(ns, \"UTC\")" }, { name: "host", type: "Utf8" }, { name: "load", type: "Float64" },
+    { name: "time", type: "timestamp(ns, UTC)" }, { name: "host", type: "utf8" }, { name: "load", type: "float64" },
   ];
   const rows = [["2026-01-01T00:00:10Z", "a", 2], ["2026-01-01T00:00:00Z", "a", 1], ["2026-01-01T00:00:00Z", "b", null]];
   const lines = values.linesOfTable({ columns, rows });
