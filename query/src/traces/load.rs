@@ -194,7 +194,7 @@ fn block_bytes(block: &SpanBlock) -> usize {
         IdColumn::None => 0,
         IdColumn::Values(ids) => 32 * ids.len(),
     };
-    let per_span = size_of::<TreeSpan>() + size_of::<Arc<Stream>>() + 8 * size_of::<u32>();
+    let per_span = size_of::<TreeSpan>() + size_of::<Arc<Stream>>() + size_of::<[u32; 8]>();
     block.rows * per_span
         + 8 * block.time.len()
         + ids
