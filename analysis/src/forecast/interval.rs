@@ -90,10 +90,7 @@ fn usual_sizes(errors: &[Vec<f64>], known: usize) -> Option<Vec<f64>> {
 /// What a normal band must be multiplied by when its scale was learnt from `origins` errors.
 fn widening(origins: usize, level: f64) -> f64 {
     let upper = 0.5 + level / 2.0;
-    // One is lost to the mean, one to the weights, one to constants chosen over all origins.
-    let freedom = origins.saturating_sub(3).max(2) as f64;
-    let count = origins.max(1) as f64;
-    student_quantile(upper, freedom) / normal_quantile(upper) * (1.0 + 1.0 / count).sqrt()
+    student_quantile(upper, origins.max(2) as f64) / normal_quantile(upper)
 }
 
 /// The conformal quantile: the smallest score that at least `level` of count + 1 lie below.
