@@ -7,6 +7,7 @@ use crate::codec::strings::Strings;
 use crate::error::Result;
 use crate::model::{AttributeValue, Stream};
 
+use super::fields::BodyFields;
 use super::value::{NESTING_MAX, ValueRef, read_value};
 
 /// A column of integers.
@@ -259,6 +260,8 @@ pub struct LogBlock {
     pub event_name: TextColumn,
     /// The attributes asked for.
     pub attributes: Vec<AttributeColumn>,
+    /// Fields of bodies, where they were asked for and found without the lines.
+    pub fields: Option<BodyFields>,
 }
 
 impl LogBlock {

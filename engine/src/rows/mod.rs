@@ -13,6 +13,7 @@
 mod attributes;
 mod block;
 mod collect;
+mod fields;
 mod log_batch;
 mod request;
 mod select;
@@ -27,6 +28,7 @@ pub use block::{
     AttributeColumn, AttributeValues, IdColumn, IntColumn, LogBlock, Nested, SpanBlock, Streams,
     TextColumn,
 };
+pub use fields::{BodyFields, FieldColumn, FieldForm, FieldValue, LineFields};
 pub use log_batch::{BodyKind, LogBatch, LogColumns, LogRowBuilder};
 pub use request::{
     AttributeChoice, AttributeScope, LogColumnSet, LogCondition, LogScanRequest, RowOrder,

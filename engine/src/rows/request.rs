@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::fields::LineFields;
 use crate::error::{EngineError, Result};
 use crate::index::Matcher;
 use crate::limits;
@@ -291,6 +292,9 @@ pub struct LogScanRequest {
     pub columns: LogColumnSet,
     /// Attributes returned.
     pub attributes: AttributeChoice,
+    /// Fields of bodies that are to be found without the lines, where that can be done. Code rather than
+    /// data, and an offer: where it is left out, rows come with their bodies. Asks for no bodies by itself.
+    pub fields: Option<Arc<dyn LineFields>>,
 }
 
 /// A scan of spans.
@@ -324,6 +328,7 @@ impl LogScanRequest {
             limit: None,
             columns: LogColumnSet::default(),
             attributes: AttributeChoice::None,
+            fields: None,
         }
     }
 }

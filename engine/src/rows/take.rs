@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use super::block::{
     AttributeColumn, AttributeValues, IdColumn, IntColumn, LogBlock, Nested, SpanBlock, TextColumn,
 };
+use super::fields::BodyFields;
 use crate::codec::strings::Strings;
 
 impl IntColumn {
@@ -350,6 +351,7 @@ impl LogBlock {
             span_id: self.span_id.take(rows),
             event_name: self.event_name.take(rows),
             attributes: take_attributes(&self.attributes, self.rows, rows),
+            fields: self.fields.as_ref().map(|fields| fields.take(rows)),
         }
     }
 
@@ -375,6 +377,7 @@ impl LogBlock {
         self.span_id.append(len, &other.span_id, more);
         self.event_name.append(len, &other.event_name, more);
         append_attributes(&mut self.attributes, len, &other.attributes, more);
+        BodyFields::append(&mut self.fields, len, other.fields.as_ref(), more);
     }
 }
 

@@ -257,6 +257,7 @@ impl LogBatch {
             span_id: ids(&columns.span_id, rows, wanted.ids),
             event_name: texts(&columns.event_name, rows, wanted.event_name),
             attributes: transposer.finish(rows.len()),
+            fields: None,
         }
     }
 }

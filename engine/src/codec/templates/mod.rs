@@ -30,6 +30,7 @@ mod tokenize;
 pub use columns::SlotValues;
 pub use encode::TemplateEncoder;
 pub(crate) use encode::{LineSink, Slots};
+pub(crate) use reader::more_bytes_than_declared;
 pub use reader::{TemplateBlock, TemplateRef};
 pub use search::{RowSet, TextSearch};
 pub use skeleton::{Numbers, Skeleton, ValuePart};

@@ -466,6 +466,12 @@ pub(super) fn corrupt(what: &'static str) -> CodecError {
     }
 }
 
+/// What rows must not come to.
+#[cold]
+pub(crate) fn more_bytes_than_declared() -> CodecError {
+    corrupt("more bytes than declared")
+}
+
 /// Puts lines together, row after row.
 struct Assembler<'b, 'a> {
     block: &'b TemplateBlock<'a>,

@@ -20,7 +20,7 @@ use super::tokenize::SlotKind;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skeleton {
     line: Vec<u8>,
-    slots: Vec<Range<usize>>,
+    slots: Vec<(Range<usize>, SlotKind)>,
 }
 
 /// A piece of a value.
@@ -50,13 +50,18 @@ impl Skeleton {
         &self.line
     }
 
+    /// What a slot holds, if there is such a one.
+    pub fn kind(&self, slot: usize) -> Option<SlotKind> {
+        self.slots.get(slot).map(|(_, kind)| *kind)
+    }
+
     /// What the bytes `range` of the line are made of; none if they begin or end inside a slot, or are
     /// not there.
     pub fn parts(&self, range: Range<usize>) -> Option<Vec<ValuePart>> {
         let mut parts = Vec::new();
         let mut at = range.start;
         let text = |range: Range<usize>| self.line.get(range).map(<[u8]>::to_vec);
-        for (number, slot) in self.slots.iter().enumerate() {
+        for (number, (slot, _)) in self.slots.iter().enumerate() {
             if slot.end <= range.start {
                 continue;
             }
@@ -139,7 +144,7 @@ impl TemplateBlock<'_> {
             if let Some(&kind) = kinds.next() {
                 let start = skeleton.line.len();
                 skeleton.line.extend_from_slice(stand_in(kind));
-                skeleton.slots.push(start..skeleton.line.len());
+                skeleton.slots.push((start..skeleton.line.len(), kind));
             }
         }
         skeleton

@@ -4,12 +4,13 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use crate::codec::CodecError;
+use crate::codec::strings::Strings;
 use crate::codec::templates::TextBlock;
 use crate::error::{EngineError, Result};
 use crate::model::TraceId;
 use crate::rows::{
-    AttributeScope, IdColumn, IntColumn, LogBlock, LogColumnSet, LogCondition, LogScanRequest,
-    Selection, Streams, TextColumn, TextTest, ValueTest,
+    AttributeScope, BodyFields, IdColumn, IntColumn, LineFields, LogBlock, LogColumnSet,
+    LogCondition, LogScanRequest, Selection, Streams, TextColumn, TextTest, ValueTest,
 };
 
 use super::super::column::bad_block;
@@ -19,6 +20,7 @@ use super::super::rows::BlockRef;
 use super::super::rows::columns::{ColumnEntry, Field, Zone};
 use super::super::wire::Cursor;
 use super::attributes::Attributes;
+use super::fields;
 use super::texts::PreparedTest;
 use super::trace_rows::{self, TraceRows};
 use super::trace_table::TraceTable;
@@ -169,6 +171,7 @@ impl<'a> OpenBlock<'a> {
                 span_id: IdColumn::None,
                 event_name: TextColumn::default(),
                 attributes: Vec::new(),
+                fields: None,
             },
         }
     }
@@ -307,6 +310,48 @@ impl<'a> OpenBlock<'a> {
         Ok(Some(TextColumn::Plain(bodies)))
     }
 
+    /// Fields of bodies, and the bodies of the rows whose fields are not known, each of them for the
+    /// chosen rows; `None` if that gains nothing.
+    fn fields(
+        &self,
+        wanted: &dyn LineFields,
+        rows: &Selection,
+    ) -> Result<Option<(BodyFields, TextColumn)>> {
+        // Of bodies that are not all text some would be parsed that must not be.
+        if self.decoded.body || self.details.find(Field::BodyKind).is_some() {
+            return Ok(None);
+        }
+        let (Some(entry), Some(block)) = (self.details.find(Field::Body), self.templates()?) else {
+            return Ok(None);
+        };
+        let Some(templates) = block.templates() else {
+            return Ok(None);
+        };
+        let bad = |error| bad_block(self.source.file, entry.offset, &error);
+        let Some(found) = fields::read(templates, wanted, rows).map_err(bad)? else {
+            return Ok(None);
+        };
+        let mut others = Vec::new();
+        rows.for_each(|row| {
+            if !found.knows(row as usize) {
+                others.push(row);
+            }
+        });
+        if others.is_empty() {
+            return Ok(Some((found, TextColumn::default())));
+        }
+        let decoded = templates.decode_rows(&others).map_err(bad)?;
+        let mut bodies = Strings::default();
+        bodies.reserve(rows.len(), decoded.byte_len());
+        let mut next = decoded.iter();
+        rows.for_each(|row| {
+            let is_known = found.knows(row as usize);
+            let body = if is_known { None } else { next.next() };
+            bodies.push(body.unwrap_or_default());
+        });
+        Ok(Some((found, TextColumn::Plain(bodies))))
+    }
+
     fn attribute(&mut self, key: &Arc<str>) -> Result<()> {
         if !self.decoded_keys.contains(key) {
             let columns = self.attributes.of_key(key)?;
@@ -403,8 +448,13 @@ impl<'a> OpenBlock<'a> {
             self.event_name()?;
         }
         let mut bodies = None;
+        let mut fields = None;
         if wanted.body {
-            if let Selection::Rows(rows) = &rows {
+            if let Some(wanted) = &request.fields
+                && let Some((found, others)) = self.fields(&**wanted, &rows)?
+            {
+                (fields, bodies) = (Some(found), Some(others));
+            } else if let Selection::Rows(rows) = &rows {
                 bodies = self.bodies_of(rows)?;
             }
             match bodies {
@@ -436,16 +486,14 @@ impl<'a> OpenBlock<'a> {
         self.block.attributes = attributes;
         let mut block = self.block;
         forget_unwanted(&mut block, wanted);
-        Ok(match rows {
-            Selection::All(_) => block,
-            Selection::Rows(rows) => {
-                let mut block = block.take(&rows);
-                if let Some(bodies) = bodies {
-                    block.body = bodies;
-                }
-                block
-            }
-        })
+        block.fields = fields;
+        if let Selection::Rows(rows) = &rows {
+            block = block.take(rows);
+        }
+        if let Some(bodies) = bodies {
+            block.body = bodies;
+        }
+        Ok(block)
     }
 
     fn observed_times(&self) -> Result<IntColumn> {

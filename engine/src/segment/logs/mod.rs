@@ -9,6 +9,7 @@ mod attributes;
 mod attributes_builder;
 mod block;
 mod builder;
+mod fields;
 mod reader;
 mod texts;
 mod trace_rows;

@@ -45,6 +45,8 @@ impl Window {
 #[derive(Debug)]
 pub(super) struct Cells<A> {
     cells: Vec<(u32, A)>,
+    /// So many cells from the first on are those of consecutive buckets, and found by their number.
+    run: usize,
     /// At this many cells they are put in order.
     tidy_at: usize,
     ordered: bool,
@@ -54,6 +56,7 @@ impl<A: Accumulator> Default for Cells<A> {
     fn default() -> Self {
         Self {
             cells: Vec::new(),
+            run: 0,
             tidy_at: 64,
             ordered: true,
         }
@@ -66,30 +69,40 @@ impl<A: Accumulator> Cells<A> {
     pub(super) fn add(&mut self, bucket: u32, time_ns: i64, value: f64) {
         match self.cells.last_mut() {
             Some((last, cell)) if *last == bucket => cell.add(time_ns, value),
-            last => {
-                self.ordered &= last.is_none_or(|(last, _)| *last < bucket);
-                if self.cells.len() >= self.tidy_at {
-                    self.tidy();
-                    self.tidy_at = self.cells.len() * 2 + 64;
-                    return self.add_to_tidy(bucket, time_ns, value);
-                }
-                let mut cell = A::default();
-                cell.add(time_ns, value);
-                self.cells.push((bucket, cell));
-            }
+            _ => self.add_elsewhere(bucket, time_ns, value),
         }
     }
 
-    fn add_to_tidy(&mut self, bucket: u32, time_ns: i64, value: f64) {
-        match self.cells.binary_search_by_key(&bucket, |(b, _)| *b) {
-            Ok(at) => self.cells[at].1.add(time_ns, value),
-            Err(at) => {
-                self.ordered = at == self.cells.len();
-                let mut cell = A::default();
-                cell.add(time_ns, value);
-                self.cells.push((bucket, cell));
+    fn add_elsewhere(&mut self, bucket: u32, time_ns: i64, value: f64) {
+        if let Some(cell) = self.in_run(bucket) {
+            return cell.add(time_ns, value);
+        }
+        if self.cells.len() >= self.tidy_at {
+            self.tidy();
+            self.tidy_at = self.cells.len() * 2 + 64;
+            if let Ok(at) = self.cells.binary_search_by_key(&bucket, |(b, _)| *b) {
+                return self.cells[at].1.add(time_ns, value);
             }
         }
+        let last = self.cells.last().map(|(last, _)| *last);
+        self.ordered &= last.is_none_or(|last| last < bucket);
+        if self.ordered
+            && self.run == self.cells.len()
+            && last.is_none_or(|last| last.checked_add(1) == Some(bucket))
+        {
+            self.run += 1;
+        }
+        let mut cell = A::default();
+        cell.add(time_ns, value);
+        self.cells.push((bucket, cell));
+    }
+
+    /// The cell of a bucket, if it is one of the first run's.
+    fn in_run(&mut self, bucket: u32) -> Option<&mut A> {
+        let (first, _) = self.cells.first()?;
+        let at = bucket.checked_sub(*first)? as usize;
+        let (_, cell) = self.cells[..self.run].get_mut(at)?;
+        Some(cell)
     }
 
     /// Puts the cells in order, one per bucket.
@@ -106,6 +119,9 @@ impl<A: Accumulator> Cells<A> {
             }
         }
         self.ordered = true;
+        let first = self.cells.first().map_or(0, |(first, _)| *first);
+        let follows = |(at, (bucket, _)): &(usize, &(u32, A))| (bucket - first) as usize == *at;
+        self.run = self.cells.iter().enumerate().take_while(follows).count();
     }
 
     /// Calls `value` for every window that holds samples, in order. The cells must be tidy.

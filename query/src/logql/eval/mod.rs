@@ -6,8 +6,10 @@
 //! and give step vectors; everything above the leaves is PromQL's operators.
 
 mod accumulate;
+mod codes;
 mod engine;
 mod failure;
+mod fold;
 mod log_query;
 mod plan;
 mod pushdown;

@@ -12,6 +12,7 @@ use chronolith_engine::rows::{
 use super::super::ast::{
     self, Grouping, LabelFilter, LineOp, LogExpr, MatchOp, RangeAggregation, RangeOp, StageKind,
 };
+use super::super::pipeline::labels::ERROR_LABEL;
 use super::failure::Result;
 
 /// A scan, and what it does.
@@ -173,6 +174,9 @@ fn reads_line(stage: &ast::Stage) -> bool {
 
 fn filter_names(filter: &LabelFilter, names: &mut Vec<String>) {
     match filter {
+        // What has an error goes, and shows no labels.
+        LabelFilter::Matcher(m)
+            if m.name == ERROR_LABEL && m.op == MatchOp::Equal && m.value.is_empty() => {}
         LabelFilter::Matcher(m) => names.push(m.name.clone()),
         LabelFilter::Ip { name, .. }
         | LabelFilter::Duration { name, .. }

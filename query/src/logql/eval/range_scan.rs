@@ -4,7 +4,6 @@
 //! ([`accumulate`](super::accumulate)); memory is needed for those cells only. A row with an error ends
 //! the query, unless the query asks for such rows.
 
-use std::collections::HashMap;
 use std::fmt::{self, Debug, Formatter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,11 +16,11 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::super::ast::{Grouping, MatchOp, RangeAggregation, RangeOp};
-use super::super::pipeline::{Entry, SampleExtractor};
-use super::accumulate::{Accumulator, Cells, Counter, Edge, Extreme, Mean, Sum, Values, Variance};
+use super::super::pipeline::SampleExtractor;
+use super::accumulate::{Accumulator, Counter, Edge, Extreme, Mean, Sum, Values, Variance};
 use super::failure::LogQlError;
+use super::fold::{Folded, Folder};
 use super::pushdown::{self, Pushed};
-use super::rows::{RowReader, StreamTable};
 use super::source::LogSource;
 use super::window::Grid;
 use crate::promql::batch::{StepVectors, StepVectorsBuilder};
@@ -139,52 +138,25 @@ impl LogRangeScan {
     ) -> Result<(), LogQlError> {
         let e = &self.aggregation;
         let grouping = self.grouping.as_ref();
-        let mut extractor = SampleExtractor::new(e.op, &e.range, grouping, pushed.stages, true)
+        let extractor = SampleExtractor::new(e.op, &e.range, grouping, pushed.stages, true)
             .map_err(LogQlError::Internal)?;
-        let mut streams = StreamTable::default();
-        let mut reader = RowReader::default();
-        let mut current = None;
-        for block in self.source.scan(&self.state.request, &pushed.request)? {
+        let mut request = pushed.request.clone();
+        request.fields = extractor.fields();
+        let mut folder = Folder::new(extractor, self.grid, folded);
+        for block in self.source.scan(&self.state.request, &request)? {
             self.state.check().map_err(LogQlError::from)?;
             let block = block?;
-            let (mut line_bytes, mut passed) = (0, 0);
-            reader.begin(&block);
-            for row in 0..block.rows {
-                let Some(&time_ns) = block.time.get(row) else {
-                    break;
-                };
-                let Some(bucket) = self.grid.bucket(time_ns) else {
-                    continue;
-                };
-                let stream = streams.number(&block, row)?;
-                if current != Some(stream) || extractor.needs_stream() {
-                    let info = streams.info(stream);
-                    extractor.set_stream(stream, || info.labels());
-                    current = Some(stream);
-                }
-                reader.load(&block, row);
-                let (line, pairs) = reader.row(&block, row, streams.info(stream));
-                line_bytes += line.len();
-                let Some(sample) = extractor.sample(Entry { time_ns, line }, pairs) else {
-                    continue;
-                };
-                if extractor.failed() {
-                    return Err(LogQlError::Execution(extractor.failure()));
-                }
-                passed += 1;
-                let series = folded.series_of(&mut extractor, stream, sample.of_stream);
-                folded.series[series].1.add(bucket, time_ns, sample.value);
-            }
+            let read = folder.block(&block)?;
             memory
-                .try_resize(folded.bytes())
+                .try_resize(folder.bytes())
                 .map_err(LogQlError::from)?;
             let count = |counter: &AtomicU64, more: usize| {
                 counter.fetch_add(more as u64, Ordering::Relaxed);
             };
             count(&self.counts.rows, block.rows);
-            count(&self.counts.line_bytes, line_bytes);
-            count(&self.counts.passed, passed);
-            self.state.request.usage.add_samples(passed as u64);
+            count(&self.counts.line_bytes, read.line_bytes);
+            count(&self.counts.passed, read.passed);
+            self.state.request.usage.add_samples(read.passed as u64);
         }
         Ok(())
     }
@@ -234,64 +206,5 @@ impl LogRangeScan {
             .iter()
             .filter(|m| m.op == MatchOp::Equal && is_only(&m.name));
         labelset::edit(&[], equal.map(|m| (m.name.as_str(), m.value.as_str())))
-    }
-}
-
-/// The series of a scan.
-struct Folded<A> {
-    series: Vec<(Box<[u8]>, Cells<A>)>,
-    by_labels: HashMap<Box<[u8]>, usize>,
-    /// The series of each stream's rows, where nothing else decides.
-    by_stream: Vec<Option<usize>>,
-    key: Vec<u8>,
-}
-
-impl<A> Default for Folded<A> {
-    fn default() -> Self {
-        Self {
-            series: Vec::new(),
-            by_labels: HashMap::new(),
-            by_stream: Vec::new(),
-            key: Vec::new(),
-        }
-    }
-}
-
-impl<A: Accumulator> Folded<A> {
-    /// The series of the extractor's last sample.
-    #[inline]
-    fn series_of(
-        &mut self,
-        extractor: &mut SampleExtractor,
-        stream: usize,
-        of_stream: bool,
-    ) -> usize {
-        if of_stream && let Some(Some(series)) = self.by_stream.get(stream) {
-            return *series;
-        }
-        extractor.series(&mut self.key);
-        let series = match self.by_labels.get(self.key.as_slice()) {
-            Some(series) => *series,
-            None => {
-                let number = self.series.len();
-                let labels: Box<[u8]> = self.key.as_slice().into();
-                self.by_labels.insert(labels.clone(), number);
-                self.series.push((labels, Cells::default()));
-                number
-            }
-        };
-        if of_stream {
-            if self.by_stream.len() <= stream {
-                self.by_stream.resize(stream + 1, None);
-            }
-            self.by_stream[stream] = Some(series);
-        }
-        series
-    }
-
-    fn bytes(&self) -> usize {
-        let of_one =
-            |(labels, cells): &(Box<[u8]>, Cells<A>)| 2 * labels.len() + 64 + cells.bytes();
-        self.series.iter().map(of_one).sum()
     }
 }

@@ -153,7 +153,7 @@ enum Name {
 }
 
 impl RowReader {
-    /// Begins a block; its rows must then be loaded in ascending order.
+    /// Begins a block; its rows must then be loaded in ascending order, some or all, once or more.
     pub(super) fn begin(&mut self, block: &LogBlock) {
         self.names.clear();
         let columns = block.attributes.iter();
@@ -172,17 +172,13 @@ impl RowReader {
                 None => Some(row),
                 Some(rows) => {
                     let cursor = &mut self.cursors[index];
-                    let mut found = None;
-                    while let Some(at) = rows.get(*cursor).map(|at| *at as usize) {
-                        if at > row {
-                            break;
-                        }
-                        if at == row {
-                            found = Some(*cursor);
-                        }
+                    while rows.get(*cursor).is_some_and(|at| (*at as usize) < row) {
                         *cursor += 1;
                     }
-                    found
+                    // Of a key that is there several times the last pair counts.
+                    let of_row = rows.get(*cursor..).unwrap_or(&[]);
+                    let times = of_row.iter().take_while(|at| **at as usize == row).count();
+                    times.checked_sub(1).map(|last| *cursor + last)
                 }
             };
             let Some(found) = found else { continue };

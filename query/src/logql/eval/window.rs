@@ -5,7 +5,7 @@
 //! two where the range is no multiple of it, and a window is a run of buckets. Windows are open on the
 //! left: a sample exactly as old as the range is not in it.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 /// The windows of a query; all in ns.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +18,15 @@ pub(super) struct Grid {
     /// How many whole steps a window has, and what is left of it.
     whole: i64,
     rest_ns: i64,
+}
+
+/// A bucket, and times that are in it.
+#[derive(Debug, Clone)]
+pub(super) struct Piece {
+    /// `None`: no window holds the times.
+    pub(super) bucket: Option<u32>,
+    /// First and last of them, ns.
+    pub(super) times_ns: RangeInclusive<i64>,
 }
 
 impl Grid {
@@ -89,6 +98,47 @@ impl Grid {
         u32::try_from(position * 2 + i64::from(in_rest)).ok()
     }
 
+    /// The bucket of a time, and the times around it that are in the same one.
+    pub(super) fn piece(&self, time_ns: i64) -> Piece {
+        let alone = |bucket| Piece {
+            bucket,
+            times_ns: time_ns..=time_ns,
+        };
+        let Some(bucket) = self.bucket(time_ns) else {
+            return alone(None);
+        };
+        let times_ns = if self.count <= 1 {
+            self.end_ns.saturating_sub(self.range_ns).saturating_add(1)..=self.end_ns
+        } else {
+            let Some(after) = time_ns.checked_sub(self.end_ns) else {
+                return alone(Some(bucket));
+            };
+            let after_begin = after.rem_euclid(self.step_ns);
+            let before_end = if after_begin > 0 {
+                self.step_ns - after_begin
+            } else {
+                0
+            };
+            // How far the edges of the bucket lie behind the begin and before the end of the step.
+            let (first, last) = if before_end < self.rest_ns || self.rest_ns == 0 {
+                let length = if self.rest_ns == 0 {
+                    self.step_ns
+                } else {
+                    self.rest_ns
+                };
+                (length - 1, 0)
+            } else {
+                (self.step_ns - 1, self.rest_ns)
+            };
+            let end = time_ns.saturating_add(before_end);
+            end.saturating_sub(first)..=end.saturating_sub(last)
+        };
+        Piece {
+            bucket: Some(bucket),
+            times_ns,
+        }
+    }
+
     /// The buckets of a window.
     pub(super) fn buckets(&self, window: usize) -> Range<u32> {
         let window = i64::try_from(window).unwrap_or(i64::MAX);
@@ -119,6 +169,14 @@ mod tests {
             let grid = Grid::new((start, step, count), range, offset);
             for time in -100..300 {
                 let bucket = grid.bucket(time);
+                let piece = grid.piece(time);
+                assert!(piece.bucket == bucket && piece.times_ns.contains(&time));
+                if bucket.is_some() {
+                    let same = |t: i64| grid.bucket(t) == bucket;
+                    let (first, last) = (*piece.times_ns.start(), *piece.times_ns.end());
+                    assert!((first..=last).all(same), "{piece:?} of {grid:?}");
+                    assert!(!same(first - 1) && !same(last + 1), "{piece:?} of {grid:?}");
+                }
                 let mut in_any = false;
                 for window in 0..count {
                     let end = start + window as i64 * step - offset;

@@ -3,11 +3,16 @@
 
 use std::sync::Arc;
 
+use chronolith_engine::rows::{FieldValue, LineFields};
+
 use super::super::ast::{Conversion, Grouping, LogRange, RangeOp};
 use super::super::units::{self, SECOND_NS};
+use super::fields::FieldPlan;
 use super::filter::LabelFilter;
 use super::hints::Hints;
-use super::labels::{ERROR_DETAILS_LABEL, ERROR_LABEL, NameId, PRESERVE_ERROR_LABEL};
+use super::labels::{
+    BaseLabels, ERROR_DETAILS_LABEL, ERROR_LABEL, Labels, NameId, PRESERVE_ERROR_LABEL,
+};
 use super::runner::{Entry, Runner};
 use super::stage::Pipeline;
 
@@ -48,6 +53,24 @@ pub struct SampleExtractor {
     series: Series,
     /// Neither parsers nor metadata can change the series.
     groups_are_base: bool,
+    /// What of lines is looked at, where that is fields alone.
+    plan: Option<Arc<FieldPlan>>,
+    /// An entry without an error passes the filters behind `unwrap`, whatever its labels.
+    filters_pass: bool,
+}
+
+/// What becomes of all entries that have the same labels but for the one that is unwrapped.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Decision {
+    /// They do not pass.
+    Dropped,
+    /// They pass if their number is one, and are of one series: see [`Sample::of_stream`].
+    Passes {
+        /// As in [`Sample`].
+        of_stream: bool,
+    },
+    /// Each has to be looked at.
+    Open,
 }
 
 impl SampleExtractor {
@@ -104,8 +127,9 @@ impl SampleExtractor {
             (None, Taken::Label(label, _)) => Series::AllBut(vec![label]),
             (None, _) => Series::All,
         };
-        let mut errors_wanted = grouping
+        let groups_by_error = grouping
             .is_some_and(|g| !g.without && g.labels.iter().any(|label| label == ERROR_LABEL));
+        let mut errors_wanted = groups_by_error;
         for op in &pipeline.ops {
             if let super::stage::Op::LabelFilter(filter) = op {
                 filter.names(&mut |name| errors_wanted |= name.is_none());
@@ -123,6 +147,35 @@ impl SampleExtractor {
             _ if hinted => Hints::for_filters(&pipeline),
             _ => None,
         };
+        let plan = match &series {
+            Series::Only(groups) if hinted && !groups_by_error && taken != Taken::Bytes => {
+                let label = match taken {
+                    Taken::Label(label, _) => Some(label),
+                    _ => None,
+                };
+                let is_number = matches!(taken, Taken::Label(_, Conversion::Number));
+                let mut used = groups.clone();
+                for filter in &filters {
+                    filter.names(&mut |name| used.extend(name));
+                }
+                FieldPlan::new(
+                    &pipeline,
+                    skip,
+                    &used,
+                    label.map(|label| (label, is_number)),
+                )
+            }
+            _ => None,
+        };
+        let mut looks_at_labels = false;
+        for filter in &filters {
+            filter.names(&mut |name| looks_at_labels |= name.is_some());
+        }
+        let no_labels = &mut Labels::default();
+        let filters_pass = !looks_at_labels
+            && filters
+                .iter()
+                .all(|filter| filter.keeps(no_labels, &BaseLabels::default()));
         let groups_are_base = matches!(&series, Series::Only(groups) if groups.is_empty());
         let mut runner = Runner::new(Arc::new(pipeline), hints, skip);
         runner.preserve_errors(errors_wanted);
@@ -132,7 +185,15 @@ impl SampleExtractor {
             filters,
             series,
             groups_are_base,
+            plan,
+            filters_pass,
         })
+    }
+
+    /// Whether every entry that passes counts as one, and whether it does and for which series depends
+    /// on labels that it has from its stream and metadata alone.
+    pub fn counts_labels(&self) -> bool {
+        self.taken == Taken::One && self.filters.is_empty() && self.runner.looks_at_labels_only()
     }
 
     /// As [`Runner::set_stream`].
@@ -163,9 +224,89 @@ impl SampleExtractor {
             Taken::Bytes => self.runner.changed_line().unwrap_or(entry.line).len() as f64,
             Taken::Label(label, conversion) => self.unwrap(label, conversion)?,
         };
+        Some(Sample {
+            value,
+            of_stream: self.is_of_stream(),
+        })
+    }
+
+    fn is_of_stream(&mut self) -> bool {
         let (labels, _, _) = self.runner.result();
-        let of_stream = labels.is_base() || (self.groups_are_base && labels.error.is_empty());
-        Some(Sample { value, of_stream })
+        labels.is_base() || (self.groups_are_base && labels.error.is_empty())
+    }
+
+    /// The fields that are all that is looked at in lines, if that is so.
+    pub fn fields(&self) -> Option<Arc<dyn LineFields>> {
+        let plan = Arc::clone(self.plan.as_ref()?);
+        Some(plan)
+    }
+
+    /// As [`sample`](Self::sample), for an entry whose fields are known.
+    pub fn sample_of_fields<'f, 'm>(
+        &mut self,
+        fields: impl Fn(usize) -> FieldValue<'f>,
+        metadata: impl Iterator<Item = (&'m str, &'m [u8])>,
+    ) -> Option<Sample> {
+        let plan = Arc::clone(self.plan.as_ref()?);
+        if !self.runner.run_fields(&plan, fields, metadata) {
+            return None;
+        }
+        let value = match self.taken {
+            Taken::One | Taken::Bytes => 1.0,
+            Taken::Label(label, conversion) => self.unwrap(label, conversion)?,
+        };
+        Some(Sample {
+            value,
+            of_stream: self.is_of_stream(),
+        })
+    }
+
+    /// The field that becomes the value; `None` where every entry counts as one.
+    pub fn unwrapped(&self) -> Option<usize> {
+        match self.taken {
+            Taken::Label(label, _) => self.plan.as_ref()?.place_of(label),
+            Taken::One | Taken::Bytes => None,
+        }
+    }
+
+    /// Whether filters or series look at a field.
+    pub fn looks_at(&self, place: usize) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.looks_at(place))
+    }
+
+    /// What becomes of entries with these fields, whatever the unwrapped one is.
+    pub fn decide<'f, 'm>(
+        &mut self,
+        fields: impl Fn(usize) -> FieldValue<'f>,
+        metadata: impl Iterator<Item = (&'m str, &'m [u8])>,
+    ) -> Decision {
+        let Some(plan) = self.plan.clone() else {
+            return Decision::Open;
+        };
+        if !self.runner.run_fields(&plan, fields, metadata) {
+            return Decision::Dropped;
+        }
+        let of_stream = self.is_of_stream();
+        let taken = self.taken;
+        let (labels, _, base) = self.runner.result();
+        let is_of_line = match taken {
+            Taken::One => true,
+            Taken::Bytes => false,
+            Taken::Label(label, _) => base.get(label).is_none() && !labels.is_metadata(label),
+        };
+        if is_of_line && labels.error.is_empty() && self.filters_pass {
+            Decision::Passes { of_stream }
+        } else {
+            Decision::Open
+        }
+    }
+
+    /// The number that an unwrapped text is; `None` if it is none.
+    pub fn number(&self, text: &[u8]) -> Option<f64> {
+        match self.taken {
+            Taken::Label(_, conversion) => convert(text, conversion).ok(),
+            Taken::One | Taken::Bytes => None,
+        }
     }
 
     fn unwrap(&mut self, label: NameId, conversion: Conversion) -> Option<f64> {
@@ -174,16 +315,7 @@ impl SampleExtractor {
         if text.is_empty() {
             return None;
         }
-        let text = String::from_utf8_lossy(text);
-        let number = match conversion {
-            Conversion::Number => units::parse_go_float(&text),
-            Conversion::Bytes => units::parse_bytes(&text).map(|bytes| bytes as f64),
-            Conversion::Duration | Conversion::DurationSeconds => {
-                units::parse_go_duration(&text).map(|ns| ns as f64 / SECOND_NS as f64)
-            }
-        };
-        drop(text);
-        let value = match number {
+        let value = match convert(text, conversion) {
             Ok(value) => value,
             Err(details) => {
                 labels.set_error(EXTRACTION_ERROR, details);
@@ -244,5 +376,17 @@ impl SampleExtractor {
         format!(
             "pipeline error: '{error}' for series: '{text}'.\nUse a label filter to intentionally skip this error. (e.g | __error__!=\"{error}\").\nTo skip all potential errors you can match empty errors.(e.g __error__=\"\")\nThe label filter can also be specified after unwrap. (e.g | unwrap latency | __error__=\"\" )\n"
         )
+    }
+}
+
+/// The number that a text is.
+fn convert(text: &[u8], conversion: Conversion) -> Result<f64, String> {
+    let text = String::from_utf8_lossy(text);
+    match conversion {
+        Conversion::Number => units::parse_go_float(&text),
+        Conversion::Bytes => units::parse_bytes(&text).map(|bytes| bytes as f64),
+        Conversion::Duration | Conversion::DurationSeconds => {
+            units::parse_go_duration(&text).map(|ns| ns as f64 / SECOND_NS as f64)
+        }
     }
 }

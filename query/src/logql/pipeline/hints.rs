@@ -23,7 +23,10 @@ fn is_transparent(op: &Op) -> bool {
 }
 
 /// The labels, unless one of them may be a name that a parser gives for want of a free one.
-fn wanted(names: &Names, ids: impl Iterator<Item = NameId>) -> Option<Vec<(NameId, Box<[u8]>)>> {
+pub(super) fn wanted(
+    names: &Names,
+    ids: impl Iterator<Item = NameId>,
+) -> Option<Vec<(NameId, Box<[u8]>)>> {
     let mut wanted: Vec<(NameId, Box<[u8]>)> = Vec::new();
     for id in ids {
         let name = names.name(id);
@@ -37,11 +40,11 @@ fn wanted(names: &Names, ids: impl Iterator<Item = NameId>) -> Option<Vec<(NameI
     Some(wanted)
 }
 
-fn is_parser(op: &Op) -> bool {
+pub(super) fn is_parser(op: &Op) -> bool {
     matches!(op, Op::Json | Op::Logfmt(_))
 }
 
-fn filter_names(ops: &[Op]) -> Vec<NameId> {
+pub(super) fn filter_names(ops: &[Op]) -> Vec<NameId> {
     let mut ids = Vec::new();
     for op in ops {
         if let Op::LabelFilter(filter) = op {

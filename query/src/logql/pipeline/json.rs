@@ -397,29 +397,60 @@ pub(super) fn parse_all(
     scan(line, &mut fields)
 }
 
+/// Who takes the values of wanted fields.
+pub(super) trait Takes<'l> {
+    /// A value of a wanted field; of several the first that is a label counts.
+    fn take(&mut self, name: NameId, value: Value<'l>);
+}
+
+impl<'l> Takes<'l> for &mut Labels {
+    #[inline]
+    fn take(&mut self, name: NameId, value: Value<'l>) {
+        if self.has_parsed(name) {
+            return;
+        }
+        let mark = self.mark();
+        if write_value(value, self.writer()) {
+            self.commit(Category::Parsed, name, mark);
+        }
+    }
+}
+
 /// Only fields that become one of some labels.
-struct SomeFields<'a> {
-    labels: &'a mut Labels,
+pub(super) struct SomeFields<'a, T> {
+    taker: T,
     wanted: &'a [(NameId, Box<[u8]>)],
     scratch: &'a mut JsonScratch,
     /// Objects open below one that holds nothing wanted.
     dead: usize,
 }
 
-impl SomeFields<'_> {
-    #[inline]
-    fn take(&mut self, name: NameId, value: Value<'_>) {
-        if self.labels.has_parsed(name) {
-            return;
+impl<'a, T> SomeFields<'a, T> {
+    pub(super) fn new(
+        taker: T,
+        wanted: &'a [(NameId, Box<[u8]>)],
+        scratch: &'a mut JsonScratch,
+    ) -> Self {
+        scratch.prefix.clear();
+        scratch.open.clear();
+        Self {
+            taker,
+            wanted,
+            scratch,
+            dead: 0,
         }
-        let mark = self.labels.mark();
-        if write_value(value, self.labels.writer()) {
-            self.labels.commit(Category::Parsed, name, mark);
-        }
+    }
+
+    pub(super) fn taker(&mut self) -> &mut T {
+        &mut self.taker
+    }
+
+    pub(super) fn into_taker(self) -> T {
+        self.taker
     }
 }
 
-impl<'l> Fields<'l> for SomeFields<'_> {
+impl<'l, T: Takes<'l>> Fields<'l> for SomeFields<'_, T> {
     fn enter(&mut self, key: Key<'l>) {
         if self.dead > 0 {
             self.dead += 1;
@@ -461,7 +492,7 @@ impl<'l> Fields<'l> for SomeFields<'_> {
         if key.plain && self.scratch.open.is_empty() {
             let found = wanted.iter().find(|(_, name)| **name == *key.raw);
             if let Some((name, _)) = found {
-                self.take(*name, value);
+                self.taker.take(*name, value);
             }
             return;
         }
@@ -473,7 +504,7 @@ impl<'l> Fields<'l> for SomeFields<'_> {
             .map(|(name, _)| *name);
         self.scratch.prefix.truncate(length);
         if let Some(name) = found {
-            self.take(name, value);
+            self.taker.take(name, value);
         }
     }
 }
@@ -485,15 +516,7 @@ pub(super) fn parse_some(
     wanted: &[(NameId, Box<[u8]>)],
     scratch: &mut JsonScratch,
 ) -> Result<(), &'static str> {
-    scratch.prefix.clear();
-    scratch.open.clear();
-    let mut fields = SomeFields {
-        labels,
-        wanted,
-        scratch,
-        dead: 0,
-    };
-    scan(line, &mut fields)
+    scan(line, &mut SomeFields::new(labels, wanted, scratch))
 }
 
 /// The strings of an object become labels; `_entry` becomes the line.

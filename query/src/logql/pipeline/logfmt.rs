@@ -17,7 +17,7 @@ pub(super) struct Pair<'l> {
     pub(super) plain: bool,
     /// The value, without its quotes.
     pub(super) value: &'l [u8],
-    escaped: bool,
+    pub(super) escaped: bool,
 }
 
 /// What is wrong at a place of the line.

@@ -6,6 +6,7 @@
 //! looks for those labels alone ([`Hints`]). The answer is the same; the property tests compare both.
 
 mod extract;
+mod fields;
 mod filter;
 mod hints;
 mod json;
@@ -17,7 +18,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 
-pub use extract::{Sample, SampleExtractor};
+pub use extract::{Decision, Sample, SampleExtractor};
 pub use filter::FILTER_ERROR;
 pub use hints::Hints;
 pub use json::JSON_ERROR;

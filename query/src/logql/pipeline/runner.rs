@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
+use chronolith_engine::rows::FieldValue;
+
 use super::super::template::{Template, TemplateData};
+use super::fields::FieldPlan;
 use super::filter::ValueMatcher;
 use super::hints::Hints;
 use super::json::{self, JSON_ERROR, JsonScratch};
@@ -103,6 +106,13 @@ impl Runner {
         self.names.is_full()
     }
 
+    /// Whether what becomes of an entry depends on its labels alone, not on its line or time.
+    pub fn looks_at_labels_only(&self) -> bool {
+        let of_labels = |op: &Op| matches!(op, Op::LabelFilter(_) | Op::Drop(_) | Op::Keep(_));
+        let ops = self.pipeline.ops.get(self.skip..);
+        ops.unwrap_or(&[]).iter().all(of_labels)
+    }
+
     /// The labels of the entry that ran last, their names, and those of its stream.
     pub fn result(&mut self) -> (&mut Labels, &Names, &BaseLabels) {
         let base = self.stream.and_then(|n| self.streams[n].as_ref());
@@ -142,6 +152,46 @@ impl Runner {
         self.start(metadata);
         let all = self.pipeline.ops.len();
         self.stages(entry, self.skip..all, false)
+    }
+
+    /// As [`run`](Self::run), for an entry of whose line only the fields of a plan are there, found
+    /// without the parser.
+    pub(super) fn run_fields<'f, 'm>(
+        &mut self,
+        plan: &FieldPlan,
+        fields: impl Fn(usize) -> FieldValue<'f>,
+        metadata: impl Iterator<Item = (&'m str, &'m [u8])>,
+    ) -> bool {
+        self.start(metadata);
+        let pipeline = Arc::clone(&self.pipeline);
+        let ops = pipeline.ops.get(self.skip..).unwrap_or(&[]);
+        ops.iter().all(|op| {
+            let base = self.stream.and_then(|n| self.streams[n].as_ref());
+            let base = base.unwrap_or(&self.no_labels);
+            let labels = &mut self.labels;
+            match op {
+                Op::LabelFilter(filter) => filter.keeps(labels, base),
+                Op::Json | Op::Logfmt(_) => {
+                    for (place, name) in plan.ids.iter().enumerate() {
+                        let is_known = base.get(*name).is_some() || labels.is_metadata(*name);
+                        match fields(place) {
+                            _ if is_known => {}
+                            FieldValue::Absent => {}
+                            FieldValue::Text(_, text) => labels.set(Category::Parsed, *name, text),
+                            FieldValue::Number(number) => {
+                                let text = number.to_string();
+                                labels.set(Category::Parsed, *name, text.as_bytes());
+                            }
+                        }
+                    }
+                    true
+                }
+                _ => {
+                    debug_assert!(false, "bug: a plan of fields for a stage that reads lines");
+                    false
+                }
+            }
+        })
     }
 
     fn start<'m>(&mut self, metadata: impl Iterator<Item = (&'m str, &'m [u8])>) {
