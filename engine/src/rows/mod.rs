@@ -37,8 +37,8 @@ pub use request::{
 pub use select::{SCOPE_NAME, SCOPE_VERSION, Selection, stream_passes};
 pub use span_batch::{SpanBatch, SpanColumns, SpanFields, SpanRowBuilder};
 pub use transpose::AttributeRows;
-pub use value::ValueRef;
 pub(crate) use value::skip_value;
+pub use value::{ValueRef, append_text};
 
 #[cfg(test)]
 mod tests;

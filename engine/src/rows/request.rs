@@ -146,7 +146,7 @@ pub enum AttributeScope {
 /// A condition on log records.
 #[derive(Clone, Debug)]
 pub enum LogCondition {
-    /// On the body's text (of a value body: its stored form never matches, negated tests pass).
+    /// On the body's text; of a body that is a value, on what [`super::append_text`] makes of it.
     Body(TextTest),
     /// On the severity number.
     Severity(RangeInclusive<u8>),

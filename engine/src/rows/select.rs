@@ -15,7 +15,7 @@ use super::log_batch::LogBatch;
 use super::request::{AttributeScope, LogCondition, SpanCondition, TextTest, ValueTest};
 use super::span_batch::SpanBatch;
 use super::text_search;
-use super::value::ValueRef;
+use super::value::{NESTING_MAX, ValueRef, append_text, read_value};
 use crate::codec::strings::Strings;
 use crate::error::Result;
 use crate::model::{AttributeValue, Attributes, Stream, TimeRange, TraceId};
@@ -144,6 +144,18 @@ impl<'a> Texts<'a> {
             TextColumn::Constant(bytes) => Self::Constant(bytes),
             TextColumn::Dictionary { keys, values } => Self::Dictionary(keys, values),
             TextColumn::Plain(values) => Self::Plain(values),
+        }
+    }
+
+    fn get(self, row: u32) -> &'a [u8] {
+        let row = row as usize;
+        match self {
+            Self::Constant(bytes) => bytes,
+            Self::Dictionary(keys, values) => {
+                let key = keys.get(row).copied().unwrap_or(0);
+                values.get(key as usize).unwrap_or(&[])
+            }
+            Self::Plain(values) => values.get(row).unwrap_or(&[]),
         }
     }
 
@@ -531,10 +543,15 @@ fn retain_log(
             }
             kinds.retain(rows, |kind| kind == 0);
             texts.retain(test, rows);
-            if test.negated {
-                let passing = std::mem::replace(rows, Selection::NONE);
-                *rows = passing.union(values);
-            }
+            let mut text = Vec::new();
+            values.retain(|row| {
+                text.clear();
+                let value = read_value(texts.get(row), &mut 0, NESTING_MAX);
+                append_text(&value.unwrap_or(AttributeValue::Null), &mut text);
+                test.passes(&text)
+            });
+            let passing = std::mem::replace(rows, Selection::NONE);
+            *rows = passing.union(values);
         }
         LogCondition::Severity(range) => {
             let range = i64::from(*range.start())..=i64::from(*range.end());

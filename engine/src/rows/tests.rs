@@ -253,7 +253,11 @@ fn log_passes(condition: &LogCondition, stream: &Stream, log: &LogRecord) -> boo
     match condition {
         LogCondition::Body(test) => match &log.body {
             AttributeValue::String(text) => test.passes(text.as_bytes()),
-            _ => test.negated,
+            value => {
+                let mut text = Vec::new();
+                append_text(value, &mut text);
+                test.passes(&text)
+            }
         },
         LogCondition::Severity(range) => range.contains(&log.severity),
         LogCondition::SeverityText(test) => test.passes(log.severity_text.as_bytes()),

@@ -28,6 +28,36 @@ pub enum ValueRef<'a> {
     Nested(&'a [u8]),
 }
 
+/// Appends a value as text: texts as they are, nothing for no value, the rest as JSON, in which bytes are
+/// a string of hex digits. How deep it nests is bounded where it comes in.
+pub fn append_text(value: &AttributeValue, out: &mut Vec<u8>) {
+    match value {
+        AttributeValue::Null => {}
+        AttributeValue::String(text) => out.extend_from_slice(text.as_bytes()),
+        other => out.extend_from_slice(json(other).to_string().as_bytes()),
+    }
+}
+
+fn json(value: &AttributeValue) -> serde_json::Value {
+    match value {
+        AttributeValue::Null => serde_json::Value::Null,
+        AttributeValue::String(text) => text.as_str().into(),
+        AttributeValue::Int(value) => (*value).into(),
+        AttributeValue::Float(value) => (*value).into(),
+        AttributeValue::Bool(value) => (*value).into(),
+        AttributeValue::Bytes(bytes) => hex(bytes).into(),
+        AttributeValue::Array(list) => list.iter().map(json).collect(),
+        AttributeValue::Map(map) => map.iter().map(|(k, v)| (k.clone(), json(v))).collect(),
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |half: u8| char::from(DIGITS[usize::from(half)]);
+    let digits = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
+    digits.collect()
+}
+
 impl<'a> ValueRef<'a> {
     /// A copy that owns its parts; a damaged nested value reads as far as it goes.
     #[must_use]

@@ -18,6 +18,7 @@ use crate::rows::{
 
 use super::super::file::SegmentBytes;
 use super::super::format::SectionKind;
+use super::super::rows::columns::Field;
 use super::super::rows::legacy_logs;
 use super::super::rows::{BlockRef, RowFilter, RowSegmentReader};
 use super::block::{Details, OpenBlock, Source};
@@ -114,7 +115,8 @@ impl LogSegmentReader {
                 } => {
                     let needed = Required::by_test(test);
                     if needed != Required::Nothing {
-                        required.push(needed);
+                        let is_body = matches!(condition, LogCondition::Body(_));
+                        required.push((needed, is_body));
                     }
                 }
                 _ => {}
@@ -167,7 +169,9 @@ impl LogSegmentReader {
         Ok(chosen)
     }
 
-    fn has_required(&self, block: &BlockRef, required: &[Required]) -> Result<bool> {
+    /// Whether a block may have all that is required, the flag says of bodies. The filter knows of bodies
+    /// that are values only their texts, not how they read as a whole.
+    fn has_required(&self, block: &BlockRef, required: &[(Required, bool)]) -> Result<bool> {
         let head = &block.head;
         let section = self.file().section(SectionKind::TokenFilters);
         let length = usize::try_from(head.filter_length).unwrap_or(usize::MAX);
@@ -176,7 +180,18 @@ impl LogSegmentReader {
             let at = section.offset + head.filter_offset;
             return Err(self.file().corrupt(at, "a filter of text", "other bytes"));
         };
-        Ok(required.iter().all(|needed| needed.may_be_in(&filter)))
+        let mut lacking = required
+            .iter()
+            .filter(|(needed, _)| !needed.may_be_in(&filter))
+            .peekable();
+        if lacking.peek().is_none() {
+            return Ok(true);
+        }
+        if !lacking.all(|(_, is_body)| *is_body) {
+            return Ok(false);
+        }
+        let details = self.log_details(block)?;
+        Ok(details.find(Field::BodyKind).is_some())
     }
 
     pub(crate) fn log_details(&self, block: &BlockRef) -> Result<Details> {

@@ -14,6 +14,7 @@ use super::super::ast::{
 };
 use super::super::pipeline::labels::ERROR_LABEL;
 use super::failure::Result;
+use super::rows::LEVEL;
 
 /// A scan, and what it does.
 #[derive(Debug, Clone)]
@@ -153,7 +154,7 @@ pub(super) fn push_down(
         Needed::Names(names) => {
             let has = |name: &str| names.iter().any(|n| n == name);
             request.columns.ids = has("trace_id") || has("span_id");
-            request.columns.severity = has("severity_text") || has("severity_number");
+            request.columns.severity = has("severity_text") || has("severity_number") || has(LEVEL);
             let keys: Option<Vec<Vec<Arc<str>>>> = names.iter().map(|n| keys_of(n)).collect();
             request.attributes = match keys {
                 None => AttributeChoice::All,

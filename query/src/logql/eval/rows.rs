@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use chronolith_engine::EngineError;
-use chronolith_engine::model::{AttributeValue, Stream};
-use chronolith_engine::rows::{LogBlock, Streams, ValueRef};
+use chronolith_engine::model::Stream;
+use chronolith_engine::rows::{LogBlock, Streams, ValueRef, append_text};
 
 use super::super::pipeline::sanitized_name;
 
@@ -17,6 +17,8 @@ pub(super) struct StreamInfo {
     stream: Arc<Stream>,
     /// What every row of it has as metadata.
     metadata: Vec<(String, Vec<u8>)>,
+    /// It says the level of its rows itself.
+    has_level: bool,
 }
 
 impl StreamInfo {
@@ -59,8 +61,11 @@ impl StreamTable {
         }
         let stream = streams.get(u32::try_from(of_source).unwrap_or(u32::MAX))?;
         let number = self.infos.len();
+        let metadata = stream_metadata(&stream);
         self.infos.push(StreamInfo {
-            metadata: stream_metadata(&stream),
+            has_level: stream.labels.get(LEVEL).is_some()
+                || metadata.iter().any(|(name, _)| name == LEVEL),
+            metadata,
             stream,
         });
         if let Some(slot) = numbers.get_mut(of_source) {
@@ -80,7 +85,7 @@ fn stream_metadata(stream: &Stream) -> Vec<(String, Vec<u8>)> {
         let name = sanitized_name(key);
         if !name.is_empty() && stream.labels.get(&name).is_none() {
             let mut text = Vec::new();
-            append_value(value, &mut text);
+            append_text(value, &mut text);
             metadata.push((name, text));
         }
     }
@@ -95,33 +100,6 @@ fn stream_metadata(stream: &Stream) -> Vec<(String, Vec<u8>)> {
     metadata
 }
 
-/// A value as text: texts as they are, numbers in decimal, the rest as JSON.
-fn append_value(value: &AttributeValue, out: &mut Vec<u8>) {
-    match value {
-        AttributeValue::Null => {}
-        AttributeValue::String(text) => out.extend_from_slice(text.as_bytes()),
-        other => out.extend_from_slice(json(other).to_string().as_bytes()),
-    }
-}
-
-/// A value as JSON; how deep it nests is bounded where it comes in.
-fn json(value: &AttributeValue) -> serde_json::Value {
-    match value {
-        AttributeValue::Null => serde_json::Value::Null,
-        AttributeValue::String(text) => text.as_str().into(),
-        AttributeValue::Int(value) => (*value).into(),
-        AttributeValue::Float(value) => (*value).into(),
-        AttributeValue::Bool(value) => (*value).into(),
-        AttributeValue::Bytes(bytes) => {
-            let mut digits = Vec::with_capacity(bytes.len() * 2);
-            append_hex(bytes, &mut digits);
-            String::from_utf8(digits).unwrap_or_default().into()
-        }
-        AttributeValue::Array(list) => list.iter().map(json).collect(),
-        AttributeValue::Map(map) => map.iter().map(|(k, v)| (k.clone(), json(v))).collect(),
-    }
-}
-
 fn append_hex(bytes: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for b in bytes {
@@ -131,7 +109,29 @@ fn append_hex(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// What a row has besides attributes, as metadata.
-const FIXED: [&str; 4] = ["trace_id", "span_id", "severity_text", "severity_number"];
+const FIXED: [&str; 5] = [
+    "trace_id",
+    "span_id",
+    "severity_text",
+    "severity_number",
+    LEVEL,
+];
+
+/// The name of a record's level, whoever found it out: the sender or the stage before the store.
+pub(super) const LEVEL: &str = "detected_level";
+
+/// The level that OpenTelemetry's severity number means; empty for none.
+fn level_name(severity: i64) -> &'static str {
+    match severity {
+        1..=4 => "trace",
+        5..=8 => "debug",
+        9..=12 => "info",
+        13..=16 => "warn",
+        17..=20 => "error",
+        21..=24 => "fatal",
+        _ => "",
+    }
+}
 
 /// Gathers the metadata of one row after the other.
 #[derive(Debug, Default)]
@@ -188,7 +188,7 @@ impl RowReader {
             let start = self.values.len();
             match column.value(found) {
                 ValueRef::Str(text) => self.values.extend_from_slice(text.as_bytes()),
-                other => append_value(&other.to_value(), &mut self.values),
+                other => append_text(&other.to_value(), &mut self.values),
             }
             self.pair(Name::Column(index as u32), start);
         }
@@ -217,6 +217,9 @@ impl RowReader {
                         .for_each(|id| append_hex(&id, &mut self.values));
                 }
                 "severity_text" => self.values.extend_from_slice(block.severity_text.get(row)),
+                LEVEL => self
+                    .values
+                    .extend_from_slice(level_name(severity).as_bytes()),
                 _ if severity > 0 => {
                     self.values
                         .extend_from_slice(severity.to_string().as_bytes());
@@ -250,7 +253,7 @@ impl RowReader {
         let is_text = block.body_kind.get(row) == 0;
         if !is_text {
             self.line.clear();
-            append_value(&block.body_value(row), &mut self.line);
+            append_text(&block.body_value(row), &mut self.line);
         }
         let line = if is_text {
             block.body.get(row)
@@ -259,7 +262,9 @@ impl RowReader {
         };
         let of_stream = info.metadata.iter();
         let of_stream = of_stream.map(|(name, value)| (name.as_str(), value.as_slice()));
-        let of_row = self.pairs.iter().map(|(name, start, end)| {
+        let is_said = |name: &Name| info.has_level && matches!(name, Name::Fixed(LEVEL));
+        let of_row = self.pairs.iter().filter(move |(name, ..)| !is_said(name));
+        let of_row = of_row.map(|(name, start, end)| {
             let name = match name {
                 Name::Column(index) => self.names[*index as usize].as_str(),
                 Name::Fixed(name) => name,
@@ -272,7 +277,9 @@ impl RowReader {
 
 #[cfg(test)]
 mod tests {
-    use chronolith_engine::model::{Labels, LogRecord, SpanId, TimestampNs, TraceId};
+    use chronolith_engine::model::{
+        AttributeValue, Labels, LogRecord, SpanId, TimestampNs, TraceId,
+    };
     use chronolith_engine::rows::{AttributeChoice, LogBatch, LogColumnSet, Selection};
 
     use super::*;
@@ -332,7 +339,7 @@ mod tests {
         assert_eq!(
             rows[0],
             format!(
-                "{{\"m\":true}} k8s_pod=7 x_y=1.5 trace_id={id} span_id=0101010101010101 severity_text=Info severity_number=9"
+                "{{\"m\":true}} k8s_pod=7 x_y=1.5 trace_id={id} span_id=0101010101010101 severity_text=Info severity_number=9 detected_level=info"
             )
         );
         assert!(rows[1].contains(" trace_id=AB span_id=") && !rows[1].contains(&id));
