@@ -10,6 +10,9 @@ use crate::rows::{BodyFields, FieldColumn, FieldForm, LineFields, Selection};
 /// Numbers of a column that lie so close together are told apart by a table.
 const SPREAD_MAX: i64 = 1024;
 
+/// Templates of a group for each of which a table is worth its making.
+const TABLES_MAX: usize = 64;
+
 /// The fields of the selected rows, as far as templates tell; `None` if they tell nothing.
 pub(super) fn read(
     block: &TemplateBlock<'_>,
@@ -42,13 +45,14 @@ pub(super) fn read(
                 knows_any = true;
             }
         }
+        let has_tables = places.len() <= TABLES_MAX;
         for (number, form) in forms.iter().enumerate() {
             let column = &mut fields.columns[number];
             let mut fills = places
                 .iter()
                 .map(|places| {
                     let parts = places.as_ref().and_then(|places| places[number].as_deref());
-                    Fill::new(block, group, parts, *form)
+                    Fill::new(block, group, parts, *form, has_tables)
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             if fills.iter().all(|fill| matches!(fill, Fill::Nothing)) {
@@ -135,11 +139,13 @@ impl<'b> Fill<'b> {
         group: u32,
         parts: Option<&'b [ValuePart]>,
         form: FieldForm,
+        has_tables: bool,
     ) -> Result<Self, CodecError> {
         let Some(places) = parts else {
             return Ok(Self::Nothing);
         };
         if form == FieldForm::Number
+            && has_tables
             && let Some(numbers) = block.numbers(group, places)?
         {
             return Ok(Self::Numbers(numbers, written(block, group, places)?));
@@ -154,7 +160,7 @@ impl<'b> Fill<'b> {
         Ok(match (slot, other, parts.as_slice()) {
             (None, _, []) => Self::Constant(&[], UNKNOWN),
             (None, _, [Part::Text(text)]) => Self::Constant(text, UNKNOWN),
-            (Some(slot), None, _) => Self::of_slot(slot, parts),
+            (Some(slot), None, _) if has_tables => Self::of_slot(slot, parts),
             _ => Self::Texts(parts),
         })
     }
