@@ -261,7 +261,7 @@ fn both(store: &Store, query: &str) -> usize {
 fn fields_of_json_change_nothing() {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut known = 0;
-    for _ in 0..12 {
+    for _ in 0..5 {
         let store = store(&mut random, true);
         for query in [
             "sum(count_over_time({app=\"a\"} | json | status = 500 | __error__=\"\" [20m]))",
@@ -278,14 +278,14 @@ fn fields_of_json_change_nothing() {
             known += both(&store, query);
         }
     }
-    assert!(known > 10_000, "{known} rows without their lines");
+    assert!(known > 4_000, "{known} rows without their lines");
 }
 
 #[test]
 fn fields_of_logfmt_change_nothing() {
     let mut random = Random(0x1234_5678_9abc_def1);
     let mut known = 0;
-    for _ in 0..12 {
+    for _ in 0..5 {
         let store = store(&mut random, false);
         for query in [
             "sum(count_over_time({app=\"a\"} | logfmt | status = 500 | __error__=\"\" [20m]))",
@@ -299,7 +299,7 @@ fn fields_of_logfmt_change_nothing() {
             known += both(&store, query);
         }
     }
-    assert!(known > 10_000, "{known} rows without their lines");
+    assert!(known > 4_000, "{known} rows without their lines");
 }
 
 #[test]
