@@ -50,6 +50,7 @@ pub static TARGETS: &[&Target] = &[
     &targets::sql::SQL,
     &targets::ingest::REMOTE_WRITE,
     &targets::ingest::EXPOSITION,
+    &targets::influx::LINE_PROTOCOL,
     &targets::otlp::OTLP_METRICS,
     &targets::rows_ingest::LOG_ROWS,
     &targets::rows_ingest::SPAN_ROWS,

@@ -2,6 +2,7 @@
 
 pub mod codec;
 pub mod config;
+pub mod influx;
 pub mod ingest;
 pub mod labels;
 pub mod manifest;

@@ -105,6 +105,7 @@ smoke_tests! {
     sql: targets::sql::SQL,
     remote_write: targets::ingest::REMOTE_WRITE,
     exposition: targets::ingest::EXPOSITION,
+    line_protocol: targets::influx::LINE_PROTOCOL,
     otlp_metrics: targets::otlp::OTLP_METRICS,
     log_rows: targets::rows_ingest::LOG_ROWS,
     span_rows: targets::rows_ingest::SPAN_ROWS,

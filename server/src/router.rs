@@ -84,7 +84,14 @@ async fn method_not_allowed() -> ApiError {
 fn is_open_to_all(path: &str) -> bool {
     matches!(
         path,
-        "/health" | "/health/live" | "/health/ready" | "/-/healthy" | "/-/ready"
+        "/health"
+            | "/health/live"
+            | "/health/ready"
+            | "/-/healthy"
+            | "/-/ready"
+            | "/ping"
+            | "/influx/ping"
+            | "/influx/health"
     )
 }
 

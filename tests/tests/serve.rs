@@ -12,7 +12,7 @@ fn a_fresh_server_is_ready_and_tells_its_version() {
     for path in ["/-/healthy", "/-/ready", "/health/live", "/health/ready"] {
         assert_eq!(client.get(path).status, 200, "{path}");
     }
-    assert_eq!(client.get("/health").json()["status"], "ok");
+    assert_eq!(client.get("/health").json()["status"], "pass");
     let version = client.get("/api/v1/status/buildinfo").json()["data"]["version"].clone();
     assert_eq!(client.get("/version").json()["version"], version);
     assert_eq!(client.get("/no/such/path").status, 404);

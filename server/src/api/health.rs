@@ -39,13 +39,20 @@ pub async fn ready(State(state): State<AppState>) -> Response {
     }
 }
 
-/// `GET /health`: both as JSON.
+/// `GET /health`: both as JSON, in the shape that InfluxDB's clients read.
 pub async fn health(State(state): State<AppState>) -> Response {
-    let (status, word) = match unready(&state) {
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
-        None => (StatusCode::OK, "ok".to_owned()),
+    let (status, word, message) = match unready(&state) {
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, "fail", reason),
+        None => (
+            StatusCode::OK,
+            "pass",
+            "ready for queries and writes".into(),
+        ),
     };
-    let body = serde_json::json!({"status": word, "version": crate::VERSION});
+    let body = serde_json::json!({
+        "name": "chronolith", "status": word, "message": message, "checks": [],
+        "version": crate::VERSION,
+    });
     let mut response = json_response(body.to_string());
     *response.status_mut() = status;
     response

@@ -3,6 +3,7 @@
 pub mod append;
 pub mod documents;
 pub mod elastic;
+pub mod influx;
 pub mod loki;
 pub mod protobuf;
 pub mod pushgateway;

@@ -89,7 +89,8 @@ impl Authenticator {
     pub async fn check(&self, headers: &HeaderMap) -> Option<Principal> {
         let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         let (scheme, credentials) = value.split_once(' ')?;
-        if scheme.eq_ignore_ascii_case("bearer") {
+        // `Token` is how InfluxDB's clients say it.
+        if scheme.eq_ignore_ascii_case("bearer") || scheme.eq_ignore_ascii_case("token") {
             return self.check_token(credentials.trim());
         }
         if !scheme.eq_ignore_ascii_case("basic") {

@@ -266,6 +266,20 @@ pub(super) const SEARCH_LIMIT: Parameter =
 pub(super) const BATCH_SIZE: Parameter =
     optional("batch_size", Kind::Count, "Results of a line; default 100.");
 
+pub(super) const DATABASE: Parameter =
+    optional("db", Kind::Text, "Becomes the label `db`; default none.");
+pub(super) const BUCKET: Parameter = optional("bucket", Kind::Text, "The same, by its newer name.");
+pub(super) const PRECISION: Parameter = optional(
+    "precision",
+    Kind::Choice(&["n", "ns", "u", "us", "ms", "s", "m", "h"]),
+    "Unit of the times; default `ns`.",
+);
+pub(super) const VERBOSE: Parameter = optional("verbose", Kind::Flag, "Answer with the version.");
+pub(super) const STATEMENT: Parameter = required(
+    "q",
+    Kind::Text,
+    "`CREATE DATABASE …` or `SHOW DATABASES`; there is no InfluxQL.",
+);
 pub(super) const LOGQL: Parameter = required("query", Kind::Text, "A LogQL expression.");
 pub(super) const LOKI_TIME: Parameter = optional(
     "time",

@@ -9,7 +9,7 @@ use crate::api::{
     admin, export, federate, health, lifecycle, loki as loki_api, metadata, notifications, openapi,
     query, rules, search, sql, status, targets,
 };
-use crate::ingest::{elastic, loki, pushgateway, remote_write, zipkin};
+use crate::ingest::{elastic, influx, loki, pushgateway, remote_write, zipkin};
 use crate::otlp;
 use crate::page;
 use crate::remote_read;
@@ -28,6 +28,9 @@ const OTLP: &[&str] = &["application/x-protobuf", "application/json"];
 const EXPOSITION: Answer = Answer::Body(&["text/plain", "application/vnd.google.protobuf"]);
 const NDJSON: &[&str] = &["application/x-ndjson", "application/json"];
 const ZIPKIN: &[&str] = &["application/json", "application/x-protobuf"];
+const TEXT_PLAIN: &[&str] = &["text/plain"];
+/// What a write of lines says about them.
+const LINE_ARGUMENTS: &[Parameter] = &[DATABASE, BUCKET, PRECISION];
 /// Which members of a document are what.
 const DOCUMENT_FIELDS: &[Parameter] = &[
     MSG_FIELD,
@@ -694,6 +697,90 @@ pub static ROUTES: &[Route] = &[
     )
     .reads(OTLP)
     .answers(Answer::Body(OTLP)),
+    Route::new(
+        "/write",
+        POST,
+        Tag::Ingest,
+        "Metrics in InfluxDB's line protocol, version 1.",
+        |m| on(m, influx::write),
+    )
+    .takes(LINE_ARGUMENTS)
+    .reads(TEXT_PLAIN)
+    .answers(Answer::Nothing),
+    Route::new(
+        "/api/v2/write",
+        POST,
+        Tag::Ingest,
+        "Metrics in InfluxDB's line protocol, version 2.",
+        |m| on(m, influx::write),
+    )
+    .takes(LINE_ARGUMENTS)
+    .reads(TEXT_PLAIN)
+    .answers(Answer::Nothing),
+    Route::new(
+        "/influx/write",
+        POST,
+        Tag::Ingest,
+        "As `/write`, for clients whose base is `/influx`.",
+        |m| on(m, influx::write),
+    )
+    .takes(LINE_ARGUMENTS)
+    .reads(TEXT_PLAIN)
+    .answers(Answer::Nothing),
+    Route::new(
+        "/influx/api/v2/write",
+        POST,
+        Tag::Ingest,
+        "As `/api/v2/write`, for clients whose base is `/influx`.",
+        |m| on(m, influx::write),
+    )
+    .takes(LINE_ARGUMENTS)
+    .reads(TEXT_PLAIN)
+    .answers(Answer::Nothing),
+    Route::new(
+        "/ping",
+        GET,
+        Tag::Ingest,
+        "Whether an InfluxDB is there: 204.",
+        |m| on(m, influx::ping),
+    )
+    .takes(&[VERBOSE])
+    .answers(Answer::Nothing),
+    Route::new(
+        "/influx/ping",
+        GET,
+        Tag::Ingest,
+        "The same, for clients whose base is `/influx`.",
+        |m| on(m, influx::ping),
+    )
+    .takes(&[VERBOSE])
+    .answers(Answer::Nothing),
+    Route::new(
+        "/query",
+        GET_POST,
+        Tag::Ingest,
+        "What InfluxDB's clients ask before they write.",
+        |m| on(m, influx::query),
+    )
+    .takes(&[STATEMENT])
+    .answers(JSON),
+    Route::new(
+        "/influx/query",
+        GET_POST,
+        Tag::Ingest,
+        "The same, for clients whose base is `/influx`.",
+        |m| on(m, influx::query),
+    )
+    .takes(&[STATEMENT])
+    .answers(JSON),
+    Route::new(
+        "/influx/health",
+        GET,
+        Tag::Ingest,
+        "As `/health`, for clients whose base is `/influx`.",
+        |m| on(m, influx::influx_health),
+    )
+    .answers(JSON),
     Route::new(
         "/metrics/{*group}",
         &[Verb::Put, Verb::Post],

@@ -85,6 +85,12 @@ pub struct Metrics {
     pub ingest_inflight_bytes: AtomicU64,
     /// Writes refused because too much was in flight.
     pub ingest_refused: AtomicU64,
+    /// Lines of the Influx line protocol stored.
+    pub influx_lines: AtomicU64,
+    /// Lines of the Influx line protocol that were refused, as a whole or in part.
+    pub influx_lines_refused: AtomicU64,
+    /// Fields of the Influx line protocol passed over because they are strings.
+    pub influx_strings: AtomicU64,
     /// Data points of OTLP stored.
     pub otlp_points: AtomicU64,
     /// Data points of OTLP refused.
@@ -225,6 +231,18 @@ impl Metrics {
             "chronolith_ingest_series_over_limit_total",
             "New series left out of a write because of the tenant's limits.",
             load(&self.ingest_series_over_limit),
+        );
+        let lines = out.family(
+            "chronolith_influx_lines_total",
+            "Lines of the Influx line protocol, by what became of them.",
+            MetricType::Counter,
+        );
+        lines.row(&[("outcome", "stored")], load(&self.influx_lines));
+        lines.row(&[("outcome", "refused")], load(&self.influx_lines_refused));
+        out.counter(
+            "chronolith_influx_strings_skipped_total",
+            "Fields of the Influx line protocol passed over because they are strings.",
+            load(&self.influx_strings),
         );
         out.gauge(
             "chronolith_ingest_inflight_bytes",
