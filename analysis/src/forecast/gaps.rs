@@ -106,11 +106,10 @@ mod tests {
         let mut values: Vec<f64> = (0..24 * 7).map(value).collect();
         values[60..84].fill(GAP);
         let filled = fill(&values, 24);
-        for at in 60..84 {
+        for (at, found) in filled.iter().enumerate().take(84).skip(60) {
             assert!(
-                (filled[at] - value(at)).abs() < 0.25,
-                "{at}: {} for {}",
-                filled[at],
+                (found - value(at)).abs() < 0.25,
+                "{at}: {found} for {}",
                 value(at)
             );
         }

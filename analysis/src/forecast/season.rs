@@ -46,7 +46,7 @@ pub fn natural_periods(step_seconds: f64) -> Vec<usize> {
         .iter()
         .map(|cycle| (cycle / step_seconds).round());
     points
-        .filter(|&points| points >= 2.0 && points < 1e9)
+        .filter(|points| (2.0..1e9).contains(points))
         .map(|points| points as usize)
         .collect()
 }

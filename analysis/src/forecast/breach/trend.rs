@@ -5,7 +5,7 @@
 //! independent observation: the criterion counts one in twenty, and standard errors are widened
 //! to match. Sources: Schwarz, "Estimating the Dimension of a Model" (1978); the bend by search over
 //! its place, as in Hinkley, "Inference about the intersection in two-phase regression" (1969).
-//! Cost: about 100 least squares fits of three unknowns.
+//! Cost: about 64 least squares fits of three unknowns.
 
 use crate::forecast::linear::Normal;
 
@@ -14,7 +14,7 @@ const INDEPENDENT_SHARE: f64 = 0.05;
 const INDEPENDENT_MIN: f64 = 8.0;
 
 /// Places tried for a bend, and the share of points that must lie on either side of it.
-const BENDS_TRIED: usize = 100;
+const BENDS_TRIED: usize = 64;
 const BEND_MARGIN: f64 = 1.0 / 12.0;
 const BEND_POINTS_MIN: usize = 24;
 
@@ -40,7 +40,8 @@ pub(super) struct Trend {
     kind: TrendKind,
     points: f64,
     coefficients: Vec<f64>,
-    /// The inverse of the cross products, row by row.
+    products: Normal,
+    /// The inverse of the products, row by row, once it is wanted.
     inverse: Vec<Vec<f64>>,
     /// Of the residuals, widened for how they hang together.
     variance: f64,
@@ -71,12 +72,12 @@ impl Trend {
                 normal.add_target(i, row[i] * value);
             }
         }
-        let inverse = (0..size).map(|column| normal.solve_unit(column)).collect();
         let mut trend = Self {
             kind,
             points,
             coefficients: normal.solve(0.0),
-            inverse,
+            products: normal,
+            inverse: Vec::new(),
             variance: 0.0,
         };
         let residual = |(index, value): (usize, &f64)| (value - trend.at(index as f64)).powi(2);
@@ -85,6 +86,14 @@ impl Trend {
         let freedom = (independent - size as f64).max(1.0);
         trend.variance = squares / points * independent / freedom * (points / independent).max(1.0);
         (trend, squares)
+    }
+
+    /// With what standard errors need, which few trends live to be asked for.
+    fn with_inverse(mut self) -> Self {
+        self.inverse = (0..self.coefficients.len())
+            .map(|i| self.products.solve_unit(i))
+            .collect();
+        self
     }
 
     pub(super) fn kind(&self) -> TrendKind {
@@ -160,7 +169,7 @@ pub(super) fn fit(values: &[f64]) -> Trend {
             consider(TrendKind::Bend { at }, 4.0, &mut best);
         }
     }
-    best
+    best.with_inverse()
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
 //! Ridge regression on seasonal lags, in differences from the last value.
 //!
 //! Each point's step from the point before is explained by how the points one, two, three before
-//! and around one cycle of each season before stood against it: `y[t] - y[t-1] = c + Σ φ_l (y[t-l]
-//! - y[t-1])`. Taking everything relative to the last value builds in a unit root, so that the
-//! level is free to be anywhere, while the seasonal lags pull towards yesterday and last week.
+//! and around one cycle of each season before stood against it:
+//! `y[t] = y[t-1] + c + Σ φ_l (y[t-l] - y[t-1])`. Taking everything relative to the last value
+//! builds in a unit root, so that the level is free to be anywhere, while the seasonal lags pull
+//! towards yesterday and last week.
 //!
 //! Source: a subset autoregression (Box and Jenkins, 1970) fitted by ridge (Hoerl and Kennard,
-//! 1970); for the form see Doornik, Castle and Hendry, "Card forecasts for M4" (2020), who found
-//! such regressions the hardest to beat on hourly data. The cross products are sums over shifted
+//! 1970); for regressions on seasonal lags compare Doornik, Castle and Hendry, "Card forecasts
+//! for M4" (2020). The cross products are sums over shifted
 //! slices, kept as the origins move on; only solving is done again, so that ten origins cost
 //! little more than one. Cost: p²/2 multiplications a point, p about 10. Good at: nearly
 //! everything with a few hundred points. Bad at: short histories, outliers (least squares),
