@@ -391,7 +391,7 @@ mod tests {
     fn ranges_that_cut_slots_have_no_parts() {
         let skeleton = Skeleton {
             line: b"ab7acd7".to_vec(),
-            slots: vec![2..4, 6..7],
+            slots: vec![(2..4, SlotKind::HexLower), (6..7, SlotKind::Decimal)],
         };
         let text = |text: &[u8]| ValuePart::Text(text.to_vec());
         let slot = ValuePart::Slot;
