@@ -15,7 +15,7 @@ use super::super::metrics::{label_type, labels_type, time_type};
 use super::super::{Source, engine_error};
 use super::columns::{self, StreamsOfRows};
 use super::filters::{self, Ask, Place, PushOne, Pushed, Support};
-use super::text::{only_text_reads_as, push_owned};
+use super::text::{only_text_reads_as, push_text};
 use super::{Signal, run_id_of};
 
 /// Log records as rows of SQL.
@@ -261,7 +261,7 @@ fn bodies(block: &LogBlock) -> Result<ArrayRef> {
             continue;
         }
         text.clear();
-        push_owned(&block.body_value(row), &mut text);
+        push_text(&block.body_value(row), &mut text);
         out.append_value(&text);
     }
     Ok(Arc::new(out.finish()))

@@ -1,12 +1,12 @@
 //! Attribute values as text: what the maps of SQL hold.
 //!
 //! Texts are as they are, numbers and truth values as SQL writes them, bytes as PostgreSQL writes them
-//! (`\x` and hexadecimal digits), arrays and maps as JSON.
+//! (`\x` and hexadecimal digits), arrays and maps as JSON, in which bytes are hexadecimal digits only.
 
 use std::fmt::Write as _;
 
 use chronolith_engine::model::AttributeValue;
-use chronolith_engine::rows::ValueRef;
+use chronolith_engine::rows::{ValueRef, append_text};
 
 /// Appends a value; `false` for one that is NULL.
 pub(super) fn push_value(value: ValueRef<'_>, out: &mut String) -> bool {
@@ -37,10 +37,15 @@ pub(super) fn push_owned(value: &AttributeValue, out: &mut String) {
             out.push_str("\\x");
             push_hex(bytes, out);
         }
-        AttributeValue::Array(_) | AttributeValue::Map(_) => {
-            let _ = write!(out, "{}", json(value));
-        }
+        AttributeValue::Array(_) | AttributeValue::Map(_) => push_text(value, out),
     }
+}
+
+/// Appends a value as the engine's tests of bodies see it: JSON unless it is text.
+pub(super) fn push_text(value: &AttributeValue, out: &mut String) {
+    let mut text = Vec::new();
+    append_text(value, &mut text);
+    out.push_str(&String::from_utf8_lossy(&text));
 }
 
 /// The shortest text that reads back as the number.
@@ -54,23 +59,6 @@ pub(super) fn push_hex(bytes: &[u8], out: &mut String) {
     for byte in bytes {
         out.push(char::from(DIGITS[usize::from(byte >> 4)]));
         out.push(char::from(DIGITS[usize::from(byte & 15)]));
-    }
-}
-
-/// A value as JSON; how deep it nests is bounded where it comes in.
-fn json(value: &AttributeValue) -> serde_json::Value {
-    match value {
-        AttributeValue::Null => serde_json::Value::Null,
-        AttributeValue::Int(number) => (*number).into(),
-        AttributeValue::Float(number) => (*number).into(),
-        AttributeValue::Bool(truth) => (*truth).into(),
-        AttributeValue::Array(list) => list.iter().map(json).collect(),
-        AttributeValue::Map(map) => map.iter().map(|(k, v)| (k.clone(), json(v))).collect(),
-        AttributeValue::String(_) | AttributeValue::Bytes(_) => {
-            let mut text = String::new();
-            push_owned(value, &mut text);
-            text.into()
-        }
     }
 }
 
