@@ -75,6 +75,8 @@ pub enum Method {
     DampedTrend,
     /// Ridge regression on seasonal lags.
     Autoregression,
+    /// Regression on a line and a few waves per season.
+    Fourier,
     /// The mean of what is mostly zero.
     Intermittent,
 }
@@ -347,7 +349,7 @@ fn run_methods(
     mapped: &Task<'_>,
     transform: Transform,
 ) -> (Vec<Method>, Vec<Paths>) {
-    use methods::{adjusted, autoregression, growth, intermittent, naive, smoothing};
+    use methods::{adjusted, autoregression, fourier, growth, intermittent, naive, smoothing};
     let back = |mut paths: Paths| {
         if transform != Transform::Identity {
             paths
@@ -376,6 +378,9 @@ fn run_methods(
     if plain.season_long() != plain.season_short() {
         let long = naive::seasonal_median(plain, plain.season_long());
         found.push((Method::SeasonalMedianLong, long));
+    }
+    if let Some(paths) = fourier::forecast(mapped) {
+        found.push((Method::Fourier, back(paths)));
     }
     if let Some(paths) = growth::saturating(plain) {
         found.push((Method::SaturatingGrowth, paths));

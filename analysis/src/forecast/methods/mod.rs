@@ -7,6 +7,7 @@
 
 pub(crate) mod adjusted;
 pub(crate) mod autoregression;
+pub(crate) mod fourier;
 pub(crate) mod growth;
 pub(crate) mod intermittent;
 pub(crate) mod naive;
