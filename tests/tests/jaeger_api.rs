@@ -456,6 +456,52 @@ fn hostile_questions_are_refused_in_the_envelope() {
     );
 }
 
+#[test]
+fn questions_are_queries_like_others() {
+    let server = Server::start(&["--retention", "0", "--query-memory-max", "1KiB"]);
+    let client = server.client();
+    shop(&client);
+    assert_eq!(client.get("/jaeger/api/services").status, 200);
+    // A trace takes more than may be held: refused, not the end of anything.
+    for path in [
+        format!("/jaeger/api/traces/{SHOP}"),
+        format!("/tempo/api/traces/{SHOP}"),
+        format!("/zipkin/api/v2/trace/{SHOP}"),
+        "/tempo/api/search?q=%7B%7D".to_owned(),
+    ] {
+        let answer = client.get(&path);
+        assert_eq!(answer.status, 422, "{path}: {}", answer.text());
+        assert!(answer.text().contains("1024 bytes"), "{}", answer.text());
+    }
+    let sql =
+        "select language, text, state from system.queries where language <> 'sql' order by id";
+    let body = json!({"query": sql}).to_string();
+    let json = [
+        ("content-type", "application/json"),
+        ("accept", "application/x-ndjson"),
+    ];
+    let answer = client.request("POST", "/api/v1/sql", &json, body.as_bytes());
+    let text = answer.text();
+    let rows: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let languages: Vec<_> = rows
+        .iter()
+        .map(|row| row["language"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        languages,
+        ["jaeger", "jaeger", "traceql", "zipkin", "traceql"],
+        "{text}"
+    );
+    assert_eq!(
+        (&rows[0]["text"], &rows[0]["state"]),
+        (&json!("services"), &json!("finished"))
+    );
+    assert_eq!(rows[1]["state"], "failed");
+}
+
 /// Jaeger's own searches with the traces that each must find, out of a public kit that lies beside the
 /// repository (see `docs/api/jaeger.md`).
 #[test]

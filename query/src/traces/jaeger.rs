@@ -234,8 +234,13 @@ impl Tag {
                 Err(_) => return (None, false),
             }
         }
+        // Equality alone is looked up, alternatives are tried one by one.
+        let pattern = match patterns.len() {
+            1 => patterns.swap_remove(0),
+            _ => TextPattern::AnyOf(patterns),
+        };
         let test = TextTest {
-            pattern: TextPattern::AnyOf(patterns),
+            pattern,
             negated: false,
         };
         let shown_as = self.shown_as(&test);
