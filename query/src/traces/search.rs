@@ -223,13 +223,7 @@ impl<'a> Searcher<'a> {
     fn decide(&mut self, candidates: &mut Vec<TraceId>, answer: &mut SearchAnswer) -> Result<bool> {
         let loaded = load(self.source, self.context, candidates, &self.needs)?;
         candidates.clear();
-        let bytes_max = self.source.bytes_max();
-        if self.seen.len().saturating_mul(SEEN_BYTES) + self.found_bytes > bytes_max {
-            return Err(TracesError::TooLarge(format!(
-                "the search holds more than {bytes_max} bytes after {} candidates; narrow it down",
-                self.seen.len()
-            )));
-        }
+        self.check_memory()?;
         for trace in loaded.traces() {
             self.context.check()?;
             answer.inspected_traces += 1;
@@ -242,10 +236,23 @@ impl<'a> Searcher<'a> {
             if !sets.is_empty() {
                 let found = self.found(&loaded, trace, &sets);
                 self.found_bytes += found.bytes();
+                self.check_memory()?;
                 answer.traces.push(found);
             }
         }
         Ok(answer.traces.len() >= self.request.limit)
+    }
+
+    /// Candidates that are remembered and the answer so far must not be more than may be held.
+    fn check_memory(&self) -> Result<()> {
+        let bytes_max = self.source.bytes_max();
+        let candidates = self.seen.len();
+        match candidates.saturating_mul(SEEN_BYTES) + self.found_bytes > bytes_max {
+            true => Err(TracesError::TooLarge(format!(
+                "the search holds more than {bytes_max} bytes after {candidates} candidates; narrow it down"
+            ))),
+            false => Ok(()),
+        }
     }
 
     fn found(&self, loaded: &LoadedTraces, trace: &LoadedTrace, sets: &[Spanset]) -> TraceMatch {

@@ -251,3 +251,23 @@ fn the_newest_come_first_and_no_more_than_asked() {
     let metrics = traceql::parse("{ } | rate()").unwrap();
     assert!(search(&spans(), &RequestContext::new(), &metrics, &request).is_err());
 }
+
+#[test]
+fn a_search_holds_no_more_than_it_may() {
+    let all = spans();
+    let query = crate::traceql::parse("{}").unwrap();
+    let found = |bytes_max| {
+        let source = crate::traces::source::Measured::new(&all, bytes_max);
+        let context = RequestContext::new();
+        let answer = search(&source, &context, &query, &SearchRequest::default());
+        (
+            answer.map(|answer| answer.traces.len()),
+            context.usage.samples(),
+        )
+    };
+    let (answer, read) = found(1 << 20);
+    assert_eq!(answer.unwrap(), 3);
+    assert!(read > 0, "what is read is counted");
+    let (answer, _) = found(500);
+    assert!(matches!(answer, Err(TracesError::TooLarge(_))));
+}
