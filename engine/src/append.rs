@@ -29,6 +29,19 @@ pub struct Committed {
     pub generation: Generation,
 }
 
+/// A state document that [`Append::commit_with_state`] writes.
+#[derive(Clone, Copy, Debug)]
+pub struct StatePut<'v> {
+    /// Its collection.
+    pub collection: &'v str,
+    /// Its key inside the collection.
+    pub key: &'v str,
+    /// The version that it must have, 0 for "must not be there", `None` for any.
+    pub expected_version: Option<u64>,
+    /// Its content.
+    pub value: &'v [u8],
+}
+
 /// Collects the rows of one request and stores all of them or none.
 ///
 /// Series references stay valid while the session is open. Dropped without [`Append::commit`] or
@@ -231,6 +244,36 @@ impl<'a> Append<'a> {
         receiver
             .recv()
             .unwrap_or_else(|_| Err(EngineError::Unavailable("the store was closed".into())))
+    }
+
+    /// Blocks until all rows are durable and visible and, in the same commit, state documents are
+    /// written: after a crash both are there or neither. Answers the new version of each document.
+    ///
+    /// This is how a source that can be read again (a file, a queue) keeps its position: no row is
+    /// lost, and none is stored twice. Callers that write the same documents at the same time must
+    /// name them in the same order.
+    ///
+    /// # Errors
+    /// As [`Append::commit`] and [`Store::state_put`]; then neither rows nor documents are stored.
+    pub fn commit_with_state(mut self, puts: &[StatePut<'_>]) -> Result<(Committed, Vec<u64>)> {
+        let context = RequestContext::for_tenant(self.record.tenant.clone());
+        let store = self.store;
+        // Until they are dropped, other changes of these documents wait.
+        let mut changes = Vec::with_capacity(puts.len());
+        for put in puts {
+            let change = store.inner.state.begin_put(
+                &context,
+                put.collection,
+                put.key,
+                put.expected_version,
+                put.value,
+            )?;
+            self.record.state.push(change.op().clone());
+            changes.push(change);
+        }
+        let committed = self.commit()?;
+        let versions = changes.iter().map(|change| change.version()).collect();
+        Ok((committed, versions))
     }
 
     /// The store, the record so far and what keeps its series.

@@ -55,7 +55,7 @@ pub mod wal;
 #[cfg(test)]
 extern crate self as chronolith_engine;
 
-pub use append::{Append, Committed, RawSeriesKey};
+pub use append::{Append, Committed, RawSeriesKey, StatePut};
 pub use context::{CancelToken, RequestContext, TenantId, Usage};
 pub use derive::{Derivation, Derive};
 pub use error::{Corruption, EngineError, Result};

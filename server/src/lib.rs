@@ -15,6 +15,7 @@ pub mod cors;
 pub mod demo;
 pub mod demo_rows;
 pub mod error;
+pub mod files;
 pub mod ingest;
 pub mod lifecycle;
 pub mod listen;

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::config::{FileConfig, OtlpConfig, TABLE};
+use crate::files;
 use crate::notifications::RELOAD_FAILED;
 use crate::process::Processor;
 use crate::scrape::config::ScrapeConfigs;
@@ -63,7 +64,7 @@ impl Lifecycle {
 }
 
 /// Reads the configuration file again and takes over its sections `global`, `otlp`, `process`,
-/// `scrape_configs` and `scrape_config_files`. Answers with the names of the settings that changed too: they count from
+/// `scrape_configs`, `scrape_config_files` and `logs_configs`. Answers with the names of the settings that changed too: they count from
 /// the next start on. Blocks; must be called inside a tokio runtime.
 ///
 /// # Errors
@@ -104,9 +105,11 @@ fn read_and_apply(state: &AppState, before: &FileConfig) -> Result<Arc<FileConfi
     let otlp = OtlpConfig::of(&file).map_err(|e| e.to_string())?;
     let process = crate::config::process(&file).map_err(|e| e.to_string())?;
     let processor = Processor::new(&process)?;
+    let log_files = files::config::jobs(&file)?;
     state.scraper().apply(&scrape_configs)?;
     state.configure_otlp(&otlp);
     state.set_processor(processor);
+    state.files().apply(state, log_files);
     Ok(Arc::new(file))
 }
 

@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ByteSize, Config, OtlpConfig, Settings};
 use crate::error::{ApiError, ErrorType};
+use crate::files::{self, LogFiles};
 use crate::ingest::loki::repeats::RecentPushes;
 use crate::lifecycle::Lifecycle;
 use crate::listen::Principal;
@@ -53,6 +54,7 @@ struct Shared {
     features: Features,
     scraper: ScrapeManager,
     pushgateway: Arc<Pushgateway>,
+    files: LogFiles,
     notifications: Notifications,
     lifecycle: Lifecycle,
     otlp: RwLock<Arc<Translator>>,
@@ -107,6 +109,7 @@ impl AppState {
         let shared = Shared {
             scraper,
             pushgateway: Arc::new(Pushgateway::new(store.clone())),
+            files: LogFiles::default(),
             notifications: Notifications::new(settings.notification_subscribers_max as usize),
             lifecycle: Lifecycle::new(config.file.clone()),
             otlp: RwLock::new(Arc::new(crate::otlp::translator(&config))),
@@ -189,8 +192,17 @@ impl AppState {
     /// Everything that the server tells about itself at this moment.
     #[must_use]
     pub fn exposition(&self) -> Exposition {
-        self.metrics()
-            .exposition(self.store(), &self.promql().cache_stats())
+        let mut exposition = self
+            .metrics()
+            .exposition(self.store(), &self.promql().cache_stats());
+        files::write_metrics(&self.files().statuses(), &mut exposition);
+        exposition
+    }
+
+    /// The log files of this machine that are followed.
+    #[must_use]
+    pub fn files(&self) -> &LogFiles {
+        &self.0.files
     }
 
     /// The queries that run and those that ended lately.

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::EngineError;
 use crate::index::MatchOp;
 use crate::model::{
     AttributeValue, Histogram, LogRecord, Span, SpanId, SpanKind, SpanStatus, Stream, TimestampNs,
     TraceId,
 };
 use crate::test_samples::{append, labels, options, read};
+use crate::{EngineError, StatePut};
 
 #[test]
 fn samples_come_back_sorted_with_the_later_arrival() {
@@ -176,6 +176,36 @@ fn state_documents_compare_and_set() {
         .state_delete(&context, "c", "k", Some(second))
         .unwrap();
     assert_eq!(store.state_get(&context, "c", "k").unwrap(), None);
+}
+
+#[test]
+fn rows_and_documents_are_one_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let context = RequestContext::new();
+    let stream = Arc::new(Stream::from_labels(labels("m", "a")));
+    let commit = |store: &Store, expected: u64, value: &[u8]| {
+        let mut append = store.begin(&context).unwrap();
+        append.log(&stream, record(1, "line"));
+        append.commit_with_state(&[StatePut {
+            collection: "files",
+            key: "a",
+            expected_version: Some(expected),
+            value,
+        }])
+    };
+    let store = Store::open(dir.path(), options()).unwrap();
+    let (committed, versions) = commit(&store, 0, b"1").unwrap();
+    assert_eq!((committed.rows, versions.len()), (1, 1));
+    // A position that is not what the caller thinks stores no row either.
+    let conflict = commit(&store, 0, b"2").unwrap_err();
+    assert!(matches!(conflict, EngineError::VersionConflict { .. }));
+    assert_eq!(store.stats().head_log_records, 1);
+    commit(&store, versions[0], b"3").unwrap();
+    assert_eq!(store.stats().head_log_records, 2);
+    store.close().unwrap();
+    let store = Store::open(dir.path(), options()).unwrap();
+    let document = store.state_get(&context, "files", "a").unwrap().unwrap();
+    assert_eq!(&*document.value, b"3");
 }
 
 pub(super) fn record(time: i64, body: &str) -> LogRecord {

@@ -7,6 +7,7 @@ pub mod federate;
 pub mod health;
 pub mod jaeger;
 pub mod lifecycle;
+pub mod log_files;
 pub mod loki;
 pub mod metadata;
 pub mod notifications;

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use crate::config::Config;
+use crate::files;
 use crate::listen::{Authenticator, acceptor};
 use crate::scrape::config::ScrapeConfigs;
 
@@ -16,6 +17,7 @@ pub(super) fn config(file: &Path) -> anyhow::Result<u8> {
     let config = Config::load(Some(file), |_| None, |name| std::env::var(name).ok())?;
     Authenticator::new(&config.web).map_err(anyhow::Error::msg)?;
     ScrapeConfigs::of(&config.file).map_err(anyhow::Error::msg)?;
+    files::config::jobs(&config.file).map_err(anyhow::Error::msg)?;
     if let Some(tls) = &config.web.tls_server_config {
         acceptor(tls)
             .map_err(anyhow::Error::msg)

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::cli::ServeArgs;
 use crate::config::{Config, Listen, Settings, Source, Sync, TABLE, Tenants};
+use crate::files;
 use crate::ingest::syslog;
 use crate::lifecycle;
 use crate::listen::{self, Authenticator, Bound, Limits};
@@ -90,6 +91,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     let settings = config.settings.clone();
     let authenticator = Authenticator::new(&config.web).map_err(anyhow::Error::msg)?;
     let scrape_configs = ScrapeConfigs::of(&config.file).map_err(anyhow::Error::msg)?;
+    let log_files = files::config::jobs(&config.file).map_err(anyhow::Error::msg)?;
     let acceptor = || {
         let tls = config.web.tls_server_config.as_ref();
         let tls = tls.map(listen::acceptor).transpose();
@@ -146,6 +148,7 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         .apply(&scrape_configs)
         .map_err(anyhow::Error::msg)?;
     tokio::spawn(state.scraper().clone().watch());
+    state.files().apply(&state, log_files);
     tokio::spawn(Arc::clone(state.pushgateway()).run(PUSHED_WRITE_INTERVAL));
     let url = bound.url();
     let otlp_http_url = otlp_http.as_ref().map(Bound::url);
@@ -226,6 +229,7 @@ impl Running {
             let _ = serving.await;
         }
         self.state.scraper().shutdown().await;
+        self.state.files().shutdown().await;
         let store = self.state.store().clone();
         let closing = tokio::task::spawn_blocking(move || store.close());
         match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {

@@ -14,6 +14,7 @@ use super::{ConfigError, TABLE};
 /// Sections with a structure of their own.
 const SECTIONS: &[&str] = &[
     "global",
+    "logs_configs",
     "otlp",
     "process",
     "scrape_configs",

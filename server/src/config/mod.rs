@@ -2,8 +2,8 @@
 //!
 //! Precedence: flag, then environment variable, then file, then default. The file is YAML; besides
 //! the keys of [`table::TABLE`] it takes the Prometheus sections `global`, `otlp`, `scrape_configs`,
-//! `scrape_config_files` and `web`, limits of single tenants under `tenants`, and `process` for what
-//! happens to logs and spans. An unknown key is an
+//! `scrape_config_files` and `web`, limits of single tenants under `tenants`, `process` for what
+//! happens to logs and spans, and `logs_configs` for log files. An unknown key is an
 //! error that names the line and the nearest key that exists.
 
 mod document;

@@ -6,8 +6,8 @@ use axum::routing::on;
 use super::parameters::*;
 use super::{Answer, Route, Tag, Verb};
 use crate::api::{
-    admin, export, federate, health, lifecycle, loki as loki_api, metadata, notifications, openapi,
-    query, rules, search, sql, status, targets,
+    admin, export, federate, health, lifecycle, log_files, loki as loki_api, metadata,
+    notifications, openapi, query, rules, search, sql, status, targets,
 };
 use crate::ingest::{elastic, influx, loki, pushgateway, remote_write, zipkin};
 use crate::otlp;
@@ -291,6 +291,13 @@ pub static ROUTES: &[Route] = &[
         |m| on(m, targets::targets),
     )
     .takes(&[TARGET_STATE, SCRAPE_POOL]),
+    Route::new(
+        "/api/v1/log_files",
+        GET,
+        Tag::Targets,
+        "Log files that are followed, how far they are read, and what is in the way.",
+        |m| on(m, log_files::log_files),
+    ),
     Route::new(
         "/api/v1/targets/metadata",
         GET,

@@ -12,8 +12,8 @@ use super::sink::{LogSink, RowLimits, SinkContext, SpanSink, Taken};
 use crate::error::ApiError;
 use crate::request::Caller;
 use crate::state::AppState;
-use crate::telemetry::now_ms;
 use crate::telemetry::rows::Protocol;
+use crate::telemetry::{now_ms, now_ns};
 
 /// Nanoseconds of a millisecond.
 const MS: i64 = 1_000_000;
@@ -75,7 +75,8 @@ enum Rows {
     Spans(SpanBatch),
 }
 
-fn sink_context<'s>(state: &'s AppState, context: &RequestContext) -> SinkContext<'s> {
+/// What a sink for rows that arrive now needs.
+pub(crate) fn sink_context<'s>(state: &'s AppState, context: &RequestContext) -> SinkContext<'s> {
     let settings = state.settings();
     let future_ms = i64::try_from(settings.write_future_max.as_millis()).unwrap_or(i64::MAX);
     let now_ms = now_ms();
@@ -84,7 +85,7 @@ fn sink_context<'s>(state: &'s AppState, context: &RequestContext) -> SinkContex
         streams: state.streams(),
         processor: state.processor(),
         limits: RowLimits {
-            now: TimestampNs(now_ms.saturating_mul(MS)),
+            now: TimestampNs(now_ns()),
             latest: TimestampNs(now_ms.saturating_add(future_ms).saturating_mul(MS)),
             line_bytes_max: settings.log_line_max.as_usize(),
             attributes_max: settings.row_attributes_max as usize,

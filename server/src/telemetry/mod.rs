@@ -8,7 +8,7 @@ mod process;
 pub mod rows;
 pub mod self_scrape;
 
-pub use clock::{now_ms, rfc3339};
+pub use clock::{now_ms, now_ns, rfc3339};
 pub(crate) use exposition::push_escaped;
 pub use exposition::{Exposition, Family, FamilyKind, Row};
 pub use logging::init as init_logging;
