@@ -296,7 +296,8 @@ impl Follower {
         position.path.clone_from(&found.path);
         self.insert(id, source, position, version);
         if let Some(file) = self.files.get_mut(&id) {
-            file.is_dirty = is_dirty && file.position.offset > 0;
+            // Also where nothing is read yet: renamed before it is, it would be found by nobody.
+            file.is_dirty = is_dirty;
             file.is_named = true;
         }
         Ok(())
@@ -428,7 +429,9 @@ impl Follower {
                     continue;
                 };
                 let has_more = metadata.len() > known.position.offset;
-                if id_of(&metadata) == id && has_more && holds(&mut source, &known.position) {
+                // Of a file that was not read there is nothing but the name to know it by.
+                let is_known = known.position.offset > 0 || known.position.names(&path);
+                if id_of(&metadata) == id && has_more && is_known && holds(&mut source, &known.position) {
                     let Known { position, version } = known.clone();
                     self.known.remove(&id);
                     self.insert(id, source, Position { path, ..position }, version);

@@ -104,13 +104,17 @@ impl Position {
     /// the same folder, under a name that goes on with the old one or with enough bytes to be sure.
     #[must_use]
     pub fn may_have_moved_to(&self, path: &Path) -> bool {
-        let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
-        let (Some(old), Some(new)) = (name(&self.path), name(path)) else {
-            return false;
-        };
         self.path.parent() == path.parent()
             && self.offset > 0
-            && (new.starts_with(&old) || self.head.bytes >= PRINT_BYTES_SURE)
+            && (self.names(path) || self.head.bytes >= PRINT_BYTES_SURE)
+    }
+
+    /// Whether the name of `path` is the one that the file had, perhaps with something behind.
+    #[must_use]
+    pub fn names(&self, path: &Path) -> bool {
+        let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
+        let (old, new) = (name(&self.path), name(path));
+        old.zip(new).is_some_and(|(old, new)| new.starts_with(&old))
     }
 }
 
