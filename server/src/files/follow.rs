@@ -431,7 +431,11 @@ impl Follower {
                 let has_more = metadata.len() > known.position.offset;
                 // Of a file that was not read there is nothing but the name to know it by.
                 let is_known = known.position.offset > 0 || known.position.names(&path);
-                if id_of(&metadata) == id && has_more && is_known && holds(&mut source, &known.position) {
+                if id_of(&metadata) == id
+                    && has_more
+                    && is_known
+                    && holds(&mut source, &known.position)
+                {
                     let Known { position, version } = known.clone();
                     self.known.remove(&id);
                     self.insert(id, source, Position { path, ..position }, version);
