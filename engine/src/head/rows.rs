@@ -9,6 +9,9 @@
 //! between goes on seeing what it saw. Deleted rows are sets of row numbers with the newest pin at that
 //! time: pins up to it go on seeing them.
 //!
+//! A batch to which no more rows are joined has a filter of its trace ids: a trace by id looks at the
+//! filters and reads the few batches that may have it.
+//!
 //! Small batches are joined while nobody reads them: a client that sends line by line must not cost a
 //! batch per line.
 
@@ -19,8 +22,8 @@ use roaring::RoaringBitmap;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::series_table::TenantIndex;
-use crate::index::Matcher;
-use crate::model::{AttributeValue, Stream, TimeRange};
+use crate::index::{Matcher, bloom};
+use crate::model::{AttributeValue, Stream, TimeRange, TraceId};
 use crate::rows::{KeyTable, LogBatch, Selection, SpanBatch, Streams};
 use crate::segment::stream_sort_key;
 
@@ -44,6 +47,8 @@ pub(crate) trait RowBatch: Default + Send + Sync + 'static {
     fn stream_numbers(&self) -> &[u32];
     fn stream_table(&self) -> &[Arc<Stream>];
     fn key_table(&self) -> &KeyTable;
+    /// Of every row; zeros: none.
+    fn trace_ids(&self) -> &[[u8; 16]];
     fn add_stream(&mut self, stream: Arc<Stream>) -> u32;
     fn add_rows(&mut self, other: &Self, numbers: &[u32]);
 }
@@ -79,6 +84,10 @@ impl RowBatch for LogBatch {
 
     fn key_table(&self) -> &KeyTable {
         &self.keys
+    }
+
+    fn trace_ids(&self) -> &[[u8; 16]] {
+        &self.columns.trace_id
     }
 
     fn add_stream(&mut self, stream: Arc<Stream>) -> u32 {
@@ -125,6 +134,10 @@ impl RowBatch for SpanBatch {
 
     fn key_table(&self) -> &KeyTable {
         &self.keys
+    }
+
+    fn trace_ids(&self) -> &[[u8; 16]] {
+        &self.columns.trace_id
     }
 
     fn add_stream(&mut self, stream: Arc<Stream>) -> u32 {
@@ -242,9 +255,35 @@ struct HeadBatch<B> {
     hidden: Vec<Hidden>,
     /// Rows whose place a later row took, and the number of that row.
     replaced: Vec<(u32, u64)>,
+    /// A Bloom filter of the trace ids, once no more rows are joined to the batch.
+    traces: Option<Box<[u8]>>,
 }
 
 impl<B: RowBatch> HeadBatch<B> {
+    /// Makes the filter of trace ids. Answers how many bytes it takes.
+    fn close(&mut self) -> usize {
+        let mut before = [0; 16];
+        let mut hashes = Vec::new();
+        for id in self.batch.trace_ids() {
+            // Spans of a trace mostly come together.
+            if *id != before && *id != [0; 16] {
+                before = *id;
+                hashes.push(bloom::hash(id));
+            }
+        }
+        let mut filter = Vec::new();
+        bloom::build(&hashes, &mut filter);
+        let bytes = filter.len();
+        self.traces = Some(filter.into());
+        bytes
+    }
+
+    /// Whether there may be rows of traces with these hashes; `false` is certain.
+    fn may_have(&self, traces: &[u64]) -> bool {
+        let has = |filter: &[u8]| traces.iter().any(|hash| bloom::may_contain(filter, *hash));
+        self.traces.as_deref().is_none_or(has)
+    }
+
     /// The rows that a pin (0: nobody) sees, for which rows end at `mark`.
     fn seen(&self, pin: u64, mark: u64) -> Selection {
         let count = mark
@@ -371,14 +410,24 @@ impl<B: RowBatch> Rows<B> {
             );
         } else {
             bytes += BATCH_BYTES;
-            rows.batches.push(HeadBatch {
+            if let Some(last) = rows.batches.last_mut()
+                && last.traces.is_none()
+            {
+                bytes += last.close();
+            }
+            let mut new = HeadBatch {
                 batch,
                 numbers: Arc::new(numbers),
                 range,
                 first,
                 hidden: Vec::new(),
                 replaced: Vec::new(),
-            });
+                traces: None,
+            };
+            if count >= JOINED_ROWS_MAX {
+                bytes += new.close();
+            }
+            rows.batches.push(new);
         }
         if let Some(last) = rows.batches.last_mut() {
             let inside = rows.replaced_inside.drain(..);
@@ -401,11 +450,12 @@ impl<B: RowBatch> Rows<B> {
     }
 
     /// What a pin (0: nobody), for which rows end at number `mark`, sees of a tenant: batches that may
-    /// have rows in the range.
+    /// have rows in the range and, where `traces` are given, of one of those.
     pub(crate) fn see(
         &self,
         tenant: TenantIndex,
         range: TimeRange,
+        traces: Option<&[TraceId]>,
         (pin, mark): (u64, u64),
     ) -> Option<SeenRows<B>> {
         let rows = self.tenants.get(&tenant)?;
@@ -414,8 +464,13 @@ impl<B: RowBatch> Rows<B> {
             .shared
             .get_or_init(|| Arc::new(Streams::of(&table.streams)));
         let streams = Arc::clone(streams);
-        let batches = rows.batches.iter();
-        let batches = batches.filter(|batch| batch.range.overlaps(range) && batch.first < mark);
+        let hashes: Option<Vec<u64>> =
+            traces.map(|ids| ids.iter().map(|id| bloom::hash(&id.0)).collect());
+        let batches = rows.batches.iter().filter(|batch| {
+            batch.range.overlaps(range)
+                && batch.first < mark
+                && hashes.as_ref().is_none_or(|hashes| batch.may_have(hashes))
+        });
         let seen = batches.map(|batch| SeenBatch {
             batch: Arc::clone(&batch.batch),
             numbers: Arc::clone(&batch.numbers),

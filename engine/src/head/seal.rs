@@ -49,11 +49,17 @@ impl NewSegment {
         id: SegmentId,
         builder: MetricSegmentBuilder<SegmentFileWriter>,
     ) -> Result<Self> {
-        let (writer, meta, identity) = builder.finish()?;
-        let path = writer.publish()?;
+        Self::finished(id, builder.finish()?)
+    }
+
+    /// Gives the file of a segment that a builder has finished its name.
+    pub(crate) fn finished(
+        id: SegmentId,
+        (writer, meta, identity): (SegmentFileWriter, SegmentMeta, FileIdentity),
+    ) -> Result<Self> {
         Ok(Self {
             id,
-            path,
+            path: writer.publish()?,
             meta,
             identity,
         })

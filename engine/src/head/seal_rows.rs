@@ -27,7 +27,7 @@ pub(crate) fn seal_rows<K: RowKind>(
         let everything = (0, u64::MAX);
         let seen = K::rows(data)
             .read()
-            .see(tenant.index, TimeRange::ALL, everything);
+            .see(tenant.index, TimeRange::ALL, None, everything);
         let Some(seen) = seen else { continue };
         let mut days = Vec::new();
         for batch in &seen.batches {

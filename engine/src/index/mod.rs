@@ -6,6 +6,5 @@ mod matcher;
 pub mod postings;
 pub(crate) mod text_filter;
 mod text_keys;
-pub mod tokens;
 
 pub use matcher::{MatchOp, Matcher};

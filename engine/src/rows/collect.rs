@@ -1,14 +1,17 @@
 //! From blocks and batches into a batch: what merges and the head do to put rows of several sources
 //! into one.
 
+use hashbrown::HashMap;
+
 use super::attributes::{AttributeWriter, KeyTable};
-use super::block::{AttributeColumn, IdColumn, LogBlock, SpanBlock, TextColumn};
+use super::block::{AttributeColumn, IdColumn, IntColumn, LogBlock, SpanBlock, TextColumn};
 use super::log_batch::LogBatch;
 use super::span_batch::{SpanBatch, SpanColumns};
 use super::transpose::AttributeRows;
 use super::value::ValueRef;
 use crate::codec::strings::Strings;
 use crate::codec::varint;
+use crate::error::Result;
 
 /// Adds the text of all rows of a block.
 fn push_texts(out: &mut Strings, column: &TextColumn, rows: usize) {
@@ -45,7 +48,39 @@ impl<'a> Sets<'a> {
     }
 }
 
+/// What `add` answers for each number of a column, called at its first use.
+fn streams_of(
+    rows: usize,
+    numbers: &IntColumn,
+    mut add: impl FnMut(u32) -> Result<u32>,
+) -> Result<HashMap<u32, u32>> {
+    let mut places = HashMap::new();
+    let mut last = None;
+    for row in 0..rows {
+        let number = numbers.get(row) as u32;
+        if last != Some(number) && !places.contains_key(&number) {
+            places.insert(number, add(number)?);
+        }
+        last = Some(number);
+    }
+    Ok(places)
+}
+
 impl LogBatch {
+    /// The rows of a block that was read with all columns and attributes, with the streams that they have,
+    /// in order of first use.
+    ///
+    /// # Errors
+    /// Damage where streams are read.
+    pub(crate) fn of_block(block: &LogBlock) -> Result<Self> {
+        let mut batch = Self::new();
+        let places = streams_of(block.rows, &block.stream, |number| {
+            Ok(batch.stream(block.streams.get(number)?))
+        })?;
+        batch.push_block(block, |number| places.get(&number).copied().unwrap_or(0));
+        Ok(batch)
+    }
+
     /// Adds the rows of a block that was read with all columns and attributes. `number` says which of
     /// the batch's streams a stream of the block is.
     ///
@@ -111,6 +146,20 @@ impl LogBatch {
 }
 
 impl SpanBatch {
+    /// The rows of a block that was read with all columns and attributes, with the streams that they have,
+    /// in order of first use.
+    ///
+    /// # Errors
+    /// Damage where streams are read.
+    pub(crate) fn of_block(block: &SpanBlock) -> Result<Self> {
+        let mut batch = Self::new();
+        let places = streams_of(block.rows, &block.stream, |number| {
+            Ok(batch.stream(block.streams.get(number)?))
+        })?;
+        batch.push_block(block, |number| places.get(&number).copied().unwrap_or(0));
+        Ok(batch)
+    }
+
     /// Adds the rows of a block that was read with all columns and attributes. `number` says which of
     /// the batch's streams a stream of the block is.
     ///

@@ -84,7 +84,18 @@ impl<K: RowKind> SegmentSource<K> {
         self.blocks.len()
     }
 
-    fn range(&self, number: usize) -> TimeRange {
+    /// Which block it is in the segment.
+    pub(crate) fn block(&self, number: usize) -> &<K::Reader as RowReader>::BlockRef {
+        &self.blocks[number]
+    }
+
+    /// Whether deletions concern the segment.
+    pub(crate) fn has_deleted(&self) -> bool {
+        !self.tombstones.is_empty()
+    }
+
+    /// First and last time of a block.
+    pub(crate) fn range(&self, number: usize) -> TimeRange {
         self.blocks
             .get(number)
             .map_or(TimeRange::ALL, K::Reader::range_of)
@@ -269,7 +280,9 @@ impl<K: RowKind> BlockScan<K> {
         if let Some(tenant) = inner.tenant(&context.tenant) {
             for (number, head) in view.heads().enumerate() {
                 let mark = (at.pin(), K::mark(at.marks(number)));
-                let seen = K::rows(head).read().see(tenant.index, range, mark);
+                let rows = K::rows(head).read();
+                let seen = rows.see(tenant.index, range, request.traces(), mark);
+                drop(rows);
                 let Some(mut seen) = seen else { continue };
                 let wanted = wanted_streams(&seen, &request);
                 if let Some(wanted) = &wanted {

@@ -40,7 +40,7 @@ fn visit<K: RowKind>(
     for (number, head) in at.view.heads().enumerate() {
         context.check()?;
         let mark = (at.pin(), K::mark(at.marks(number)));
-        let seen = K::rows(head).read().see(tenant.index, range, mark);
+        let seen = K::rows(head).read().see(tenant.index, range, None, mark);
         let Some(seen) = seen else { continue };
         let batches = seen.batches.iter();
         let numbers: BTreeSet<u32> = batches
@@ -179,7 +179,7 @@ fn keys_of<K: RowKind>(
     };
     for (number, head) in at.view.heads().enumerate() {
         let mark = (at.pin(), K::mark(at.marks(number)));
-        let seen = K::rows(head).read().see(tenant.index, range, mark);
+        let seen = K::rows(head).read().see(tenant.index, range, None, mark);
         for batch in seen.iter().flat_map(|seen| &seen.batches) {
             batch.batch.key_table().iter().for_each(&mut add);
         }

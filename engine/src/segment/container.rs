@@ -57,7 +57,6 @@ struct Section {
 pub(crate) struct ContainerWriter<S> {
     sink: S,
     signal: Signal,
-    version: u16,
     /// Bytes of the open page that are not handed to the sink yet.
     page: Vec<u8>,
     /// Bytes handed in so far.
@@ -69,21 +68,15 @@ pub(crate) struct ContainerWriter<S> {
 impl<S: SegmentSink> ContainerWriter<S> {
     /// Starts a file with its header.
     pub(crate) fn new(sink: S, signal: Signal) -> Result<Self> {
-        Self::with_version(sink, signal, FORMAT_VERSION)
-    }
-
-    /// Starts a file of an older version.
-    pub(crate) fn with_version(sink: S, signal: Signal, version: u16) -> Result<Self> {
         let mut header = [0_u8; HEADER_SIZE];
         header[..MAGIC.len()].copy_from_slice(&MAGIC);
-        header[HEADER_VERSION_AT..][..2].copy_from_slice(&version.to_le_bytes());
+        header[HEADER_VERSION_AT..][..2].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         header[HEADER_SIGNAL_AT] = signal as u8;
         let crc = crc32c::crc32c(&header[..HEADER_CRC_AT]);
         header[HEADER_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
         let mut writer = Self {
             sink,
             signal,
-            version,
             page: Vec::with_capacity(PAGE_SIZE),
             offset: 0,
             page_crcs: Vec::new(),
@@ -166,7 +159,7 @@ impl<S: SegmentSink> ContainerWriter<S> {
         let section_count = self.sections.len() as u32;
         trailer[TRAILER_BODY_AT..][..8].copy_from_slice(&body_length.to_le_bytes());
         trailer[TRAILER_SECTIONS_AT..][..4].copy_from_slice(&section_count.to_le_bytes());
-        trailer[TRAILER_VERSION_AT..][..2].copy_from_slice(&self.version.to_le_bytes());
+        trailer[TRAILER_VERSION_AT..][..2].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         trailer[TRAILER_SIGNAL_AT] = self.signal as u8;
         trailer[TRAILER_MAGIC_AT..].copy_from_slice(&END_MAGIC);
         let crc = crc32c::crc32c_append(crc32c::crc32c(&tail), &trailer[..TRAILER_CRC_AT]);

@@ -17,8 +17,8 @@ pub const MAGIC: [u8; 8] = *b"CHRNSEG\0";
 pub const END_MAGIC: [u8; 8] = *b"CHRNEND\0";
 /// The version this code writes; it reads every version from 1 on.
 pub const FORMAT_VERSION: u16 = 4;
-/// The last version whose log and span blocks hold rows as in [`super::StoredLog`]; from the next on
-/// they hold typed columns.
+/// The last version whose log and span blocks hold rows one by one; from the
+/// next on they hold typed columns.
 pub const ROW_SHAPES_VERSION: u16 = 3;
 
 /// Bytes of the header.
@@ -88,19 +88,13 @@ pub const COLUMN_BYTES_MAX: usize = 1 << 28;
 
 /// Spans from which on a block of version 4 is closed at the end of a trace.
 pub const SPAN_BLOCK_ROWS_TARGET: usize = 8192;
-/// Rows at which a log or span block is closed.
-pub const BLOCK_ROWS_TARGET: usize = 8192;
-/// Bytes of text (names, bodies, attribute values) at which a log or span block is closed: measured on
-/// logs, larger blocks compress little better and cost more to read for one line.
-pub const BLOCK_TEXT_BYTES_TARGET: usize = 256 << 10;
-
 /// Rows at which a block of log records is closed.
 pub const LOG_BLOCK_ROWS_TARGET: usize = 16 << 10;
 /// Bytes of text at which a block of log records is closed: templates and dictionaries are learnt
 /// anew in every block, and one line costs at most decoding its block.
 pub const LOG_BLOCK_TEXT_BYTES_TARGET: usize = 1 << 20;
 
-/// Bits of a trace id's fingerprint.
+/// Bits of a trace id's fingerprint in versions 1 to 3.
 pub const TRACE_FINGERPRINT_BITS: u32 = 48;
 
 /// Chunk flag: the values are histograms.
@@ -251,9 +245,7 @@ impl SectionKind {
     }
 }
 
-const _: () = assert!(BLOCK_ROWS_TARGET <= BLOCK_ROWS_MAX);
 const _: () = assert!(2 * SPAN_BLOCK_ROWS_TARGET <= BLOCK_ROWS_MAX);
-const _: () = assert!(BLOCK_TEXT_BYTES_TARGET < COLUMN_BYTES_MAX);
 const _: () = assert!(LOG_BLOCK_ROWS_TARGET <= BLOCK_ROWS_MAX);
 const _: () = assert!(LOG_BLOCK_TEXT_BYTES_TARGET < COLUMN_BYTES_MAX);
 const _: () = assert!(HEADER_CRC_AT + 4 == HEADER_SIZE);

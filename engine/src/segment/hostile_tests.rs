@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::logs::tests::log_segment;
 use super::metrics::tests::{Model, build, labels};
-use super::rows::tests::span_segment;
+use super::rows::tests::{OLD_LOGS, OLD_SPANS};
 use super::spans::tests::span_columns_segment;
 use super::*;
 use crate::EngineError;
@@ -25,6 +25,17 @@ fn metric_segment() -> Vec<u8> {
     build(&model, MetricBuildOptions::default())
 }
 
+/// One of every form.
+fn segments() -> [Vec<u8>; 5] {
+    [
+        metric_segment(),
+        log_segment(),
+        span_columns_segment(),
+        OLD_LOGS[2].to_vec(),
+        OLD_SPANS[2].to_vec(),
+    ]
+}
+
 fn must_name_the_file(bytes: Vec<u8>, what: &str) {
     match verify(Arc::new(bytes), "damaged.seg") {
         Ok(_) => panic!("{what}: not noticed"),
@@ -40,7 +51,8 @@ fn whole_files_verify_and_describe_themselves() {
     for (bytes, signal) in [
         (metric_segment(), "metrics"),
         (log_segment(), "logs"),
-        (span_segment(), "spans"),
+        (OLD_LOGS[2].to_vec(), "logs"),
+        (OLD_SPANS[2].to_vec(), "spans"),
         (span_columns_segment(), "spans"),
     ] {
         let length = bytes.len() as u64;
@@ -55,12 +67,7 @@ fn whole_files_verify_and_describe_themselves() {
 
 #[test]
 fn a_file_cut_anywhere_is_noticed() {
-    for bytes in [
-        metric_segment(),
-        log_segment(),
-        span_segment(),
-        span_columns_segment(),
-    ] {
+    for bytes in segments() {
         for length in 0..bytes.len() {
             must_name_the_file(bytes[..length].to_vec(), &format!("cut to {length}"));
         }
@@ -72,12 +79,7 @@ fn a_file_cut_anywhere_is_noticed() {
 
 #[test]
 fn a_flip_of_any_byte_is_noticed() {
-    for bytes in [
-        metric_segment(),
-        log_segment(),
-        span_segment(),
-        span_columns_segment(),
-    ] {
+    for bytes in segments() {
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1 << (at % 8);
@@ -89,12 +91,7 @@ fn a_flip_of_any_byte_is_noticed() {
 /// Behind the checksums too: bytes changed and checksums made right again, as an attacker would.
 #[test]
 fn wrong_bytes_with_right_checksums_do_no_harm() {
-    for bytes in [
-        metric_segment(),
-        log_segment(),
-        span_segment(),
-        span_columns_segment(),
-    ] {
+    for bytes in segments() {
         let file = SegmentFile::open(Arc::new(bytes.clone()), "a.seg").unwrap();
         let body = file
             .sections()

@@ -7,7 +7,7 @@
 //! - A segment never changes after its rename; its identity (length and checksum) is in the manifest.
 //! - No byte is believed before the checksum of its page was compared, and no offset before it was
 //!   found inside its section: damage gives an error that names file and offset, never a panic.
-//! - Rows are sorted by labels (metrics: series; logs and spans: streams), then time.
+//! - Samples are sorted by series and time, log records by stream and time, spans by trace and start.
 
 mod check;
 mod column;
@@ -35,17 +35,14 @@ pub use check::{check_file, read_identity};
 pub use container::{FileIdentity, SegmentSink};
 pub use file::{Section, SegmentBytes, SegmentFile};
 pub use inspect::inspect;
-pub use logs::{LogBuildOptions, LogSegmentBuilder, LogSegmentReader, StoredLog};
+pub use logs::{LogBuildOptions, LogSegmentBuilder, LogSegmentReader};
 pub use meta::{SegmentMeta, SegmentOrigin};
 pub use metrics::{
     ChunkRef, ChunkStats, DecodeCache, LabelCardinality, MetricBuildOptions, MetricSegmentBuilder,
     MetricSegmentReader, TimestampColumn,
 };
 pub(crate) use row_reader::RowReader;
-pub use rows::{
-    BlockRef, RowBuildOptions, RowFilter, RowSegmentReader, SpanSegmentBuilder, SpanSegmentReader,
-    StoredSpan, stream_sort_key,
-};
+pub use rows::{BlockRef, RowSegmentReader, stream_sort_key};
 pub use spans::{SpanBlockRef, SpanBuildOptions, SpanBuilder, SpanReader, sort_spans};
 pub use verify::{Verified, verify};
 pub use write::{FILE_SUFFIX, SegmentFileWriter, file_name, map};

@@ -9,7 +9,7 @@ use super::rows::BlockRef;
 use super::spans::{SpanBlockRef, SpanReader};
 use crate::error::Result;
 use crate::index::Matcher;
-use crate::model::{Labels, TimeRange, TraceId};
+use crate::model::{Labels, TimeRange};
 use crate::rows::{LogBlock, LogScanRequest, SpanBlock, SpanScanRequest, Streams};
 
 /// An open segment of log records or spans. Streams and blocks have numbers in the segment; order and
@@ -26,8 +26,6 @@ pub(crate) trait RowReader: Send + Sync + 'static {
     /// Numbers of the streams whose labels pass all matchers.
     fn select_streams(&self, matchers: &[Matcher]) -> Result<RoaringBitmap>;
     fn attribute_keys(&self) -> &[Arc<str>];
-    /// Whether there may be rows of a trace; `false` is certain.
-    fn may_have_trace(&self, id: &TraceId) -> Result<bool>;
 
     /// The blocks that may have rows that pass, without reading one.
     fn plan(
@@ -67,10 +65,6 @@ impl RowReader for LogSegmentReader {
 
     fn attribute_keys(&self) -> &[Arc<str>] {
         (**self).attribute_keys()
-    }
-
-    fn may_have_trace(&self, id: &TraceId) -> Result<bool> {
-        (**self).may_have_trace(id)
     }
 
     fn plan(
@@ -114,10 +108,6 @@ impl RowReader for SpanReader {
 
     fn attribute_keys(&self) -> &[Arc<str>] {
         self.attribute_keys()
-    }
-
-    fn may_have_trace(&self, id: &TraceId) -> Result<bool> {
-        self.may_have_trace(id)
     }
 
     fn plan(

@@ -9,7 +9,7 @@ use super::file::{SegmentBytes, SegmentFile};
 use super::format::{ROW_SHAPES_VERSION, SectionKind};
 use super::logs::LogSegmentReader;
 use super::metrics::{DecodeCache, MetricSegmentReader};
-use super::rows::{Column, RowFilter, RowSegmentReader};
+use super::rows::{Column, RowSegmentReader};
 use super::spans::{self, SpanReader};
 
 /// What a verification went through.
@@ -39,15 +39,12 @@ pub fn verify(bytes: SegmentBytes, path: impl Into<PathBuf>) -> Result<Verified>
         Signal::Metrics => verify_metrics(&MetricSegmentReader::open(bytes, path)?)?,
         Signal::Logs => {
             let reader = LogSegmentReader::open(bytes, path)?;
-            verify_rows(&reader, |_| reader.verify_blocks())?
+            verify_rows(&reader, || reader.verify_blocks())?
         }
         Signal::Spans => {
             let reader = SpanReader::open(bytes, path)?;
             match reader.old() {
-                Some(old) => {
-                    let rows = |filter: &RowFilter| old.scan(filter).map(|r| r.len() as u64);
-                    verify_rows(old, rows)?
-                }
+                Some(old) => verify_rows(old, || reader.count_old_rows())?,
                 None => spans::verify::verify(&reader)?,
             }
         }
@@ -136,10 +133,7 @@ fn verify_metrics(reader: &MetricSegmentReader) -> Result<Verified> {
     Ok(verified)
 }
 
-fn verify_rows(
-    reader: &RowSegmentReader,
-    mut rows: impl FnMut(&RowFilter) -> Result<u64>,
-) -> Result<Verified> {
+fn verify_rows(reader: &RowSegmentReader, rows: impl FnOnce() -> Result<u64>) -> Result<Verified> {
     let file = reader.file();
     reader.selector().verify()?;
     for stream in 0..reader.stream_count() {
@@ -159,7 +153,7 @@ fn verify_rows(
     }
     let verified = Verified {
         series: u64::from(reader.stream_count()),
-        rows: rows(&RowFilter::in_range(TimeRange::ALL))?,
+        rows: rows()?,
         chunks: reader.all_blocks().len() as u64,
         bytes: 0,
     };

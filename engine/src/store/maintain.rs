@@ -15,7 +15,8 @@ use super::segments::Segment;
 use super::view::{FrozenHead, Hides};
 use crate::codec::EncodeEffort;
 use crate::compaction::merge::{MergeInput, merge_metrics};
-use crate::compaction::merge_rows::merge_rows;
+use crate::compaction::merge_logs::merge_logs;
+use crate::compaction::merge_spans::merge_spans;
 use crate::compaction::plan::{
     Eagerness, MergeJob, RetentionRule, SegmentFacts, plan_merges, plan_retention,
 };
@@ -374,8 +375,8 @@ impl Engine {
             let place = self.segment_place(next_id);
             let merged = match signal {
                 Signal::Metrics => merge_metrics(&place, context, &input)?,
-                Signal::Logs => merge_rows::<Logs>(&place, context, &input)?,
-                Signal::Spans => merge_rows::<Spans>(&place, context, &input)?,
+                Signal::Logs => merge_logs(&place, context, &input)?,
+                Signal::Spans => merge_spans(&place, context, &input)?,
             };
             tracing::debug!(inputs = inputs.len(), ?eagerness, "segments merged");
             Ok(SegmentChange {

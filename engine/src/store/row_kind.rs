@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use parking_lot::RwLock;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -22,8 +22,8 @@ use crate::rows::{
     Selection, SpanBatch, SpanBlock, SpanColumnSet, SpanCondition, SpanScanRequest, Streams,
 };
 use crate::segment::{
-    LogBuildOptions, LogSegmentBuilder, LogSegmentReader, RowReader, SegmentOrigin,
-    SpanBuildOptions, SpanBuilder, SpanReader, sort_spans, stream_sort_key,
+    LogBuildOptions, LogSegmentBuilder, LogSegmentReader, RowReader, SegmentFileWriter,
+    SegmentOrigin, SpanBuildOptions, SpanBuilder, SpanReader, sort_spans, stream_sort_key,
 };
 
 /// What a scan of either signal asks for.
@@ -33,7 +33,7 @@ pub(crate) trait RowRequest: Clone + Send + Sync + 'static {
     fn range(&self) -> TimeRange;
     fn order(&self) -> RowOrder;
     fn limit(&self) -> Option<usize>;
-    /// The same for all rows, with all columns: what merges read.
+    /// All rows of a range, with all columns.
     fn everything(range: TimeRange) -> Self;
     /// The only traces that rows may belong to, if the request names any.
     fn traces(&self) -> Option<&[TraceId]>;
@@ -78,9 +78,6 @@ pub(crate) trait RowKind: Send + Sync + Sized + 'static {
         streams: &Arc<Streams>,
         request: &Self::Request,
     ) -> Self::Block;
-
-    /// Adds the rows of a block that was read with [`RowRequest::everything`].
-    fn collect(batch: &mut Self::Batch, block: &Self::Block, numbers: &HashMap<u32, u32>);
 
     /// Writes a segment of rows, given in order of arrival; `None` when there are none.
     fn write(
@@ -265,12 +262,6 @@ impl RowKind for Logs {
             .block(streams, &seen.numbers, &rows, columns, attributes)
     }
 
-    fn collect(batch: &mut LogBatch, block: &LogBlock, numbers: &HashMap<u32, u32>) {
-        batch.push_block(block, |stream| {
-            numbers.get(&stream).copied().unwrap_or(u32::MAX)
-        });
-    }
-
     fn write(
         place: &SegmentPlace<'_>,
         origin: SegmentOrigin,
@@ -293,14 +284,7 @@ impl RowKind for Logs {
                 builder.push_row(&parts[part as usize].batch, row)?;
             }
         }
-        let (writer, meta, identity) = builder.finish()?;
-        let path = writer.publish()?;
-        Ok(Some(NewSegment {
-            id,
-            path,
-            meta,
-            identity,
-        }))
+        NewSegment::finished(id, builder.finish()?).map(Some)
     }
 }
 
@@ -340,12 +324,6 @@ impl RowKind for Spans {
             .block(streams, &seen.numbers, &rows, columns, attributes)
     }
 
-    fn collect(batch: &mut SpanBatch, block: &SpanBlock, numbers: &HashMap<u32, u32>) {
-        batch.push_block(block, |stream| {
-            numbers.get(&stream).copied().unwrap_or(u32::MAX)
-        });
-    }
-
     fn write(
         place: &SegmentPlace<'_>,
         origin: SegmentOrigin,
@@ -364,17 +342,11 @@ impl RowKind for Spans {
             ..SpanBuildOptions::default()
         };
         let mut builder = SpanBuilder::new(writer, origin, options)?;
+        number_in_order(&mut builder, &batches, &rows)?;
         for (batch, row) in rows {
             builder.push(&batches[batch as usize], row as usize)?;
         }
-        let (writer, meta, identity) = builder.finish()?;
-        let path = writer.publish()?;
-        Ok(Some(NewSegment {
-            id,
-            path,
-            meta,
-            identity,
-        }))
+        NewSegment::finished(id, builder.finish()?).map(Some)
     }
 }
 
@@ -408,6 +380,45 @@ fn sort_by_stream<B: RowBatch>(parts: &[Part<B>]) -> SortedRows {
         rows.sort_by_key(|(part, row)| parts[*part as usize].batch.times()[*row as usize]);
     }
     streams
+}
+
+/// Numbers the streams and keys of spans in ascending order rather than that of first use, so that the
+/// segments of a steady load number alike and merges can take over their blocks.
+fn number_in_order(
+    builder: &mut SpanBuilder<SegmentFileWriter>,
+    batches: &[Arc<SpanBatch>],
+    rows: &[(u32, u32)],
+) -> Result<()> {
+    let tables = batches
+        .iter()
+        .map(|batch| vec![false; batch.streams().len()]);
+    let mut used: Vec<Vec<bool>> = tables.collect();
+    for (batch, row) in rows {
+        let number = batches[*batch as usize].columns().stream[*row as usize];
+        used[*batch as usize][number as usize] = true;
+    }
+    let mut streams: HashMap<(Labels, Vec<u8>), &Arc<Stream>> = HashMap::new();
+    // Batches share most of their streams, and the same one is not compared again.
+    let mut known: HashSet<*const Stream> = HashSet::new();
+    for (batch, used) in batches.iter().zip(&used) {
+        for (stream, _) in batch.streams().iter().zip(used).filter(|(_, used)| **used) {
+            if known.insert(Arc::as_ptr(stream)) {
+                streams.insert(stream_sort_key(stream), stream);
+            }
+        }
+    }
+    let mut streams: Vec<_> = streams.into_iter().collect();
+    streams.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let with_rows = batches
+        .iter()
+        .zip(&used)
+        .filter(|(_, used)| used.contains(&true));
+    let mut keys: Vec<&str> = with_rows
+        .flat_map(|(batch, _)| batch.keys().iter())
+        .collect();
+    keys.sort_unstable();
+    keys.dedup();
+    builder.number(streams.into_iter().map(|(_, stream)| stream), keys)
 }
 
 /// Of spans with the same identity the one that arrived last, in order of arrival.

@@ -1,10 +1,11 @@
-//! Log and span segments: as [`super::segment`], for rows with streams and attributes.
+//! Log segments: as [`super::segment`], for rows with streams and attributes. The seeds are of this
+//! version and of version 3.
 
 use std::sync::{Arc, LazyLock};
 
 use chronolith_engine::model::{
-    AttributeValue, Attributes, Generation, Labels, LogRecord, Span, SpanEvent, SpanId, SpanKind,
-    SpanLink, SpanStatus, Stream, TimeRange, TimestampNs, TraceId,
+    AttributeValue, Attributes, Generation, Labels, LogRecord, SpanId, Stream, TimeRange,
+    TimestampNs, TraceId,
 };
 use chronolith_engine::rows::{
     AttributeChoice, AttributeScope, LogColumnSet, LogCondition, LogScanRequest, TextPattern,
@@ -12,8 +13,7 @@ use chronolith_engine::rows::{
 };
 use chronolith_engine::segment::format::MAGIC;
 use chronolith_engine::segment::{
-    LogBuildOptions, LogSegmentBuilder, LogSegmentReader, RowBuildOptions, RowFilter,
-    RowSegmentReader, SegmentOrigin, SpanSegmentBuilder, SpanSegmentReader,
+    LogBuildOptions, LogSegmentBuilder, LogSegmentReader, RowSegmentReader, SegmentOrigin,
 };
 use chronolith_engine::{Matcher, Result, TenantId};
 
@@ -23,34 +23,32 @@ use crate::{Target, patch};
 /// Segments of log records.
 pub static LOG_SEGMENT: Target = Target {
     name: "log_segment",
-    body: |data| twice(data, &LOG_FILES, read_logs),
+    body,
     seeds: || LOG_FILES.iter().cloned().chain(patch::seeds()).collect(),
     dictionary: &[],
 };
 
-/// Segments of spans.
-pub static SPAN_SEGMENT: Target = Target {
-    name: "span_segment",
-    body: |data| twice(data, &SPAN_FILES, read_spans),
-    seeds: || SPAN_FILES.iter().cloned().chain(patch::seeds()).collect(),
-    dictionary: &[],
-};
-
-static LOG_FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| files(log_segment));
-static SPAN_FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| files(span_segment));
+static LOG_FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+    let built = [0, 1, 40, 300].map(|rows| match log_segment(rows) {
+        Ok(bytes) => bytes,
+        Err(error) => panic!("bug: the seed of {rows} rows cannot be built: {error}"),
+    });
+    let old = include_bytes!("../../../engine/tests/golden/v3/store/0000000035.seg");
+    built.into_iter().chain([old.to_vec()]).collect()
+});
 
 const START_NS: i64 = 1_763_600_400_000_000_000;
 
 /// Reads a file as it is, and with right checksums.
-fn twice(data: &[u8], files: &[Vec<u8>], read: fn(Vec<u8>) -> Result<()>) {
+fn body(data: &[u8]) {
     let file = if data.starts_with(&MAGIC[..4]) {
         data.to_vec()
     } else {
-        patch::apply(files, data)
+        patch::apply(&LOG_FILES, data)
     };
-    let _ = read(file.clone());
+    let _ = read_logs(file.clone());
     if let Some(repaired) = with_right_checksums(file) {
-        let _ = read(repaired);
+        let _ = read_logs(repaired);
     }
 }
 
@@ -113,21 +111,7 @@ fn requests() -> [LogScanRequest; 3] {
     ]
 }
 
-fn read_spans(bytes: Vec<u8>) -> Result<()> {
-    let reader = SpanSegmentReader::open(Arc::new(bytes), "fuzz.seg")?;
-    read_common(&reader);
-    for filter in filters() {
-        for block in reader.blocks(&filter)?.iter().take(16) {
-            if let Ok(rows) = reader.read_block(block, &filter) {
-                assert!(rows.len() <= block.row_count());
-                assert!(rows.iter().all(|row| filter.range.contains(row.span.time)));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Everything that both kinds offer.
+/// Tables and indexes.
 fn read_common(reader: &RowSegmentReader) {
     let _ = reader.file().check_all_pages();
     let _ = reader.attribute_keys();
@@ -140,33 +124,6 @@ fn read_common(reader: &RowSegmentReader) {
         let _ = reader.stream(stream);
     }
     let _ = reader.may_have_trace(&TraceId([1; 16]));
-}
-
-fn filters() -> [RowFilter; 3] {
-    let all = RowFilter::in_range(TimeRange::ALL);
-    [
-        all.clone(),
-        RowFilter {
-            words: vec!["timed".into()],
-            value_min: Some(9),
-            ..all.clone()
-        },
-        RowFilter {
-            range: TimeRange::new(START_NS, START_NS + 5_000_000_000),
-            trace_id: Some(TraceId([1; 16])),
-            ..all
-        },
-    ]
-}
-
-fn files(build: fn(usize) -> Result<Vec<u8>>) -> Vec<Vec<u8>> {
-    [0, 1, 40, 300]
-        .into_iter()
-        .map(|rows| match build(rows) {
-            Ok(bytes) => bytes,
-            Err(error) => panic!("bug: the seed of {rows} rows cannot be built: {error}"),
-        })
-        .collect()
 }
 
 fn origin() -> SegmentOrigin {
@@ -226,61 +183,22 @@ fn log_segment(rows: usize) -> Result<Vec<u8>> {
     Ok(builder.finish()?.0)
 }
 
-fn span_segment(rows: usize) -> Result<Vec<u8>> {
-    let mut builder = SpanSegmentBuilder::new(Vec::new(), origin(), RowBuildOptions::default())?;
-    if rows > 0 {
-        builder.begin_stream(&stream())?;
-    }
-    for row in 0..rows {
-        let span = Span {
-            trace_id: TraceId([(row / 40) as u8; 16]),
-            span_id: SpanId((row as u64).to_le_bytes()),
-            parent_span_id: (row > 0).then_some(SpanId([1; 8])),
-            trace_state: String::new(),
-            name: format!("stage-{}", row % 4),
-            kind: SpanKind::default(),
-            time: TimestampNs(START_NS + row as i64 * 100_000_000),
-            duration_ns: row as i64 * 1_000,
-            status: SpanStatus::default(),
-            status_message: String::new(),
-            attributes: attributes(row),
-            events: vec![SpanEvent {
-                time: TimestampNs(START_NS + row as i64),
-                name: "retry".into(),
-                attributes: attributes(row),
-            }],
-            links: vec![SpanLink {
-                trace_id: TraceId([4; 16]),
-                span_id: SpanId([5; 8]),
-                attributes: Vec::new(),
-            }],
-        };
-        builder.push(&Arc::new(span), row as u64)?;
-    }
-    Ok(builder.finish()?.0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn our_files_are_read_whole_and_patches_reach_inside() {
-        for (files, read) in [
-            (&*LOG_FILES, read_logs as fn(Vec<u8>) -> Result<()>),
-            (&*SPAN_FILES, read_spans),
-        ] {
-            for file in files {
-                read(file.clone()).unwrap();
-                assert_eq!(with_right_checksums(file.clone()).as_ref(), Some(file));
-            }
-            let seeds = patch::seeds();
-            let opened = seeds.iter().filter(|patches| {
-                let repaired = with_right_checksums(patch::apply(files, patches));
-                repaired.is_some_and(|bytes| read(bytes).is_ok())
-            });
-            let opened = opened.count();
-            assert!(opened > 10, "{opened} of 100 patched files open");
+        for file in &*LOG_FILES {
+            read_logs(file.clone()).unwrap();
+            assert_eq!(with_right_checksums(file.clone()).as_ref(), Some(file));
         }
+        let seeds = patch::seeds();
+        let opened = seeds.iter().filter(|patches| {
+            let repaired = with_right_checksums(patch::apply(&LOG_FILES, patches));
+            repaired.is_some_and(|bytes| read_logs(bytes).is_ok())
+        });
+        let opened = opened.count();
+        assert!(opened > 10, "{opened} of 100 patched files open");
     }
 }

@@ -1,4 +1,5 @@
-//! Span segments of version 4: as [`super::segment`], for columns of spans.
+//! Span segments: as [`super::segment`], for columns of spans. The seeds are of this version and of
+//! version 3.
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,22 +18,21 @@ use chronolith_engine::{Matcher, Result, TenantId};
 use super::segment::with_right_checksums;
 use crate::{Target, patch};
 
-/// Segments of spans as columns.
-pub static SPAN_COLUMNS: Target = Target {
-    name: "span_columns",
+/// Segments of spans.
+pub static SPAN_SEGMENT: Target = Target {
+    name: "span_segment",
     body,
     seeds: || FILES.iter().cloned().chain(patch::seeds()).collect(),
     dictionary: &[],
 };
 
 static FILES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    [0, 1, 40, 300]
-        .into_iter()
-        .map(|spans| match segment(spans) {
-            Ok(bytes) => bytes,
-            Err(error) => panic!("bug: the seed of {spans} spans cannot be built: {error}"),
-        })
-        .collect()
+    let built = [0, 1, 40, 300].map(|spans| match segment(spans) {
+        Ok(bytes) => bytes,
+        Err(error) => panic!("bug: the seed of {spans} spans cannot be built: {error}"),
+    });
+    let old = include_bytes!("../../../engine/tests/golden/v3/store/0000000036.seg");
+    built.into_iter().chain([old.to_vec()]).collect()
 });
 
 /// Reads a file as it is, and with right checksums.

@@ -17,7 +17,6 @@ use crate::rows::{BodyKind, LogBatch, LogColumns};
 use super::super::container::{ContainerWriter, FileIdentity, SegmentSink};
 use super::super::format::{LOG_BLOCK_ROWS_TARGET, LOG_BLOCK_TEXT_BYTES_TARGET, SectionKind};
 use super::super::meta::{GrowingRange, SegmentMeta, SegmentOrigin};
-use super::super::rows::RowBuildOptions;
 use super::super::rows::attributes::KeyNumbers;
 use super::super::rows::blocks::{BlockHead, BlocksBuilder};
 use super::super::rows::columns::{ColumnsWriter, Field, ValueKind, Zone};
@@ -45,16 +44,6 @@ impl Default for LogBuildOptions {
             effort: EncodeEffort::Flush,
             block_rows: LOG_BLOCK_ROWS_TARGET,
             block_text_bytes: LOG_BLOCK_TEXT_BYTES_TARGET,
-        }
-    }
-}
-
-impl From<RowBuildOptions> for LogBuildOptions {
-    /// With the same effort, and blocks as they suit logs.
-    fn from(options: RowBuildOptions) -> Self {
-        Self {
-            effort: options.effort,
-            ..Self::default()
         }
     }
 }

@@ -17,7 +17,7 @@ pub(crate) mod trace_table;
 mod typed;
 
 pub use builder::{LogBuildOptions, LogSegmentBuilder};
-pub use reader::{LogSegmentReader, StoredLog};
+pub use reader::LogSegmentReader;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -2,15 +2,14 @@
 
 use std::ops::Deref;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
 use crate::index::text_filter::{Required, TextFilter};
+use crate::model::Signal;
 use crate::model::TimeRange;
-use crate::model::{LogRecord, Signal};
 use crate::rows::{
     AttributeChoice, AttributeScope, LogBatch, LogBlock, LogColumnSet, LogCondition,
     LogScanRequest, RowOrder, Selection, ValueTest,
@@ -20,20 +19,9 @@ use super::super::file::SegmentBytes;
 use super::super::format::SectionKind;
 use super::super::rows::columns::Field;
 use super::super::rows::legacy_logs;
-use super::super::rows::{BlockRef, RowFilter, RowSegmentReader};
+use super::super::rows::{BlockRef, RowSegmentReader};
 use super::block::{Details, OpenBlock, Source};
 use super::trace_table::TraceTable;
-
-/// A log record as stored: which stream, and its place among records of the same time.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StoredLog {
-    /// Row of the stream table.
-    pub stream: u32,
-    /// Arrival number.
-    pub ordinal: u64,
-    /// The record.
-    pub record: LogRecord,
-}
 
 /// An open log segment of any version.
 #[derive(Debug)]
@@ -288,18 +276,14 @@ impl LogSegmentReader {
         request: &LogScanRequest,
         streams: Option<&RoaringBitmap>,
     ) -> Result<Option<LogBlock>> {
-        let filter = RowFilter {
-            streams: streams.cloned(),
-            ..RowFilter::in_range(request.range)
-        };
         let mut batch = LogBatch::new();
         let mut numbers = Vec::new();
-        for row in legacy_logs::read_block(self, block, &filter)? {
-            if numbers.last() != Some(&row.stream) {
-                batch.stream(self.streams().get(row.stream)?);
-                numbers.push(row.stream);
+        for (stream, record) in legacy_logs::read_block(self, block, request.range, streams)? {
+            if numbers.last() != Some(&stream) {
+                batch.stream(self.streams().get(stream)?);
+                numbers.push(stream);
             }
-            batch.push(numbers.len() as u32 - 1, &row.record);
+            batch.push(numbers.len() as u32 - 1, &record);
         }
         let mut rows = Selection::All(batch.len());
         for condition in &request.conditions {
@@ -318,66 +302,10 @@ impl LogSegmentReader {
     /// # Errors
     /// Damage.
     pub fn read_batch(&self, block: &BlockRef) -> Result<LogBatch> {
-        let mut batch = LogBatch::new();
-        let Some(rows) = self.read(block, &everything(), None)? else {
-            return Ok(batch);
-        };
-        let mut numbers: HashMap<u32, u32> = HashMap::new();
-        for row in 0..rows.rows {
-            let stream = rows.stream.get(row) as u32;
-            if !numbers.contains_key(&stream) {
-                numbers.insert(stream, batch.stream(self.streams().get(stream)?));
-            }
+        match self.read(block, &everything(), None)? {
+            Some(rows) => LogBatch::of_block(&rows),
+            None => Ok(LogBatch::new()),
         }
-        batch.push_block(&rows, |stream| numbers.get(&stream).copied().unwrap_or(0));
-        Ok(batch)
-    }
-
-    /// The records of a block that pass `filter` (words aside), in stored order.
-    ///
-    /// # Errors
-    /// Damage.
-    pub fn read_block(&self, block: &BlockRef, filter: &RowFilter) -> Result<Vec<StoredLog>> {
-        if self.trace_table().is_none() {
-            return legacy_logs::read_block(self, block, filter);
-        }
-        let mut request = LogScanRequest {
-            range: filter.range,
-            ..everything()
-        };
-        if let Some(id) = filter.trace_id {
-            request.conditions.push(LogCondition::Trace([id].into()));
-        }
-        if let Some(min) = filter.value_min {
-            let min = min.clamp(0, i64::from(u8::MAX)) as u8;
-            request
-                .conditions
-                .push(LogCondition::Severity(min..=u8::MAX));
-        }
-        let Some(found) = self.read(block, &request, filter.streams.as_ref())? else {
-            return Ok(Vec::new());
-        };
-        let mut batch = LogBatch::new();
-        batch.stream(Arc::default());
-        batch.push_block(&found, |_| 0);
-        let records = (0..found.rows).map(|row| StoredLog {
-            stream: found.stream.get(row) as u32,
-            ordinal: row as u64,
-            record: batch.record(row),
-        });
-        Ok(records.collect())
-    }
-
-    /// All records that pass `filter` (words aside), in order of stream, time and arrival.
-    ///
-    /// # Errors
-    /// Damage.
-    pub fn scan(&self, filter: &RowFilter) -> Result<Vec<StoredLog>> {
-        let mut records = Vec::new();
-        for block in self.blocks(filter)? {
-            records.extend(self.read_block(&block, filter)?);
-        }
-        Ok(records)
     }
 
     /// Decodes every block and compares it with directory and table of traces: for verify. Answers the
@@ -385,7 +313,10 @@ impl LogSegmentReader {
     pub(crate) fn verify_blocks(&self) -> Result<u64> {
         let mut rows = 0;
         let Some(traces) = self.trace_table() else {
-            return Ok(self.scan(&RowFilter::in_range(TimeRange::ALL))?.len() as u64);
+            for block in self.all_blocks() {
+                rows += self.read_batch(&block)?.len() as u64;
+            }
+            return Ok(rows);
         };
         traces.verify(self.file(), self.all_blocks().len() as u32)?;
         let source = self.source(traces);

@@ -13,8 +13,8 @@ use crate::rows::{
     RowOrder, Selection, TextPattern, TextTest, ValueTest,
 };
 use crate::segment::metrics::tests::origin;
-use crate::segment::rows::tests::{any_attribute, any_attributes, streams};
-use crate::segment::{LogBuildOptions, RowFilter, SegmentBytes, SpanSegmentReader, verify};
+use crate::segment::rows::tests::{OLD_LOGS, any_attribute, any_attributes, streams};
+use crate::segment::{LogBuildOptions, SegmentBytes, SpanReader, verify};
 
 prop_compose! {
     fn any_log()(
@@ -200,7 +200,7 @@ fn streams_read_back_whole() {
 
 #[test]
 fn a_segment_of_one_signal_is_not_opened_as_another() {
-    let error = SpanSegmentReader::open(Arc::new(log_segment()), "a.seg").unwrap_err();
+    let error = SpanReader::open(Arc::new(log_segment()), "a.seg").unwrap_err();
     assert!(error.to_string().contains("a segment of spans"), "{error}");
 }
 
@@ -390,9 +390,6 @@ proptest! {
             let request = LogScanRequest { range, ..everything() };
             prop_assert_eq!(scan(&reader, &request), expected(&rows, &request));
         }
-        let all: Vec<_> = reader.scan(&RowFilter::in_range(TimeRange::ALL)).unwrap()
-            .into_iter().map(|row| (row.stream, row.record)).collect();
-        prop_assert_eq!(all, expected(&rows, &everything()));
         let mut batched = Vec::new();
         for block in reader.all_blocks() {
             let batch = reader.read_batch(&block).unwrap();
@@ -424,5 +421,52 @@ proptest! {
         let times: Vec<i64> = scan(&reader, &few).iter().map(|(_, record)| record.time.0).collect();
         let expected = expected(&rows, &request);
         prop_assert_eq!(times, expected.iter().map(|(_, record)| record.time.0).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn segments_of_older_versions_answer_alike() {
+    for bytes in OLD_LOGS {
+        let bytes: SegmentBytes = Arc::new(bytes.to_vec());
+        let reader = LogSegmentReader::open(SegmentBytes::clone(&bytes), "old.seg").unwrap();
+        assert_eq!(
+            verify(bytes, "old.seg").unwrap().rows,
+            reader.meta().row_count
+        );
+        let all = scan(&reader, &everything());
+        assert_eq!(all.len() as u64, reader.meta().row_count);
+        let traces: Vec<TraceId> = all.iter().filter_map(|(_, r)| r.trace_id).collect();
+        let conditions = [
+            LogCondition::Severity(17..=24),
+            LogCondition::Trace(traces.clone().into()),
+            LogCondition::Trace(traces[..1].into()),
+            body(TextPattern::Contains("-3 loaded".into())),
+            LogCondition::Attribute {
+                scope: AttributeScope::Row,
+                key: "attempt".into(),
+                test: ValueTest::Number {
+                    min: Some((1.0, true)),
+                    max: None,
+                    negated: false,
+                },
+            },
+        ];
+        for condition in conditions {
+            let mut wanted = all.clone();
+            wanted.retain(|(_, record)| {
+                let mut batch = LogBatch::new();
+                let stream = batch.stream(Arc::default());
+                batch.push(stream, record);
+                let mut rows = Selection::All(1);
+                condition.retain_batch(&batch, &mut rows);
+                !rows.is_empty()
+            });
+            assert!(!wanted.is_empty() && wanted.len() < all.len());
+            let request = LogScanRequest {
+                conditions: vec![condition],
+                ..everything()
+            };
+            assert_eq!(scan(&reader, &request), wanted);
+        }
     }
 }

@@ -1,22 +1,19 @@
-//! Attributes as columns, without loss: keys in the order sent, repeats, and every type.
+//! Attributes as columns up to version 3, without loss: keys in the order sent, repeats, and every type.
 //!
 //! The list of (key, type) of a row is its *shape*; rows of one program have few shapes. A block stores
 //! its distinct shapes, a column of shape numbers, and for each (key, type) a column with the values of
 //! those rows that have it, one after the other.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hashbrown::HashMap;
 
-use crate::codec::EncodeEffort;
 use crate::error::Result;
 use crate::model::{AttributeValue, Attributes};
 
 use super::super::file::SegmentFile;
-use super::super::wire::{Cursor, put_attribute, put_u64};
-use super::columns::{Column, ColumnEntry, ColumnsWriter, Field, ValueKind, Values};
+use super::super::wire::Cursor;
+use super::columns::{Column, ColumnEntry, Field, ValueKind};
 
 /// Numbers the attribute keys of a segment while it is built.
 #[derive(Debug, Default)]
@@ -39,19 +36,6 @@ impl KeyNumbers {
     /// The keys by number.
     pub(crate) fn names(&self) -> &[String] {
         &self.names
-    }
-}
-
-fn kind_of(value: &AttributeValue) -> ValueKind {
-    match value {
-        AttributeValue::Null => ValueKind::Null,
-        AttributeValue::String(_) => ValueKind::Text,
-        AttributeValue::Int(_) => ValueKind::Int,
-        AttributeValue::Float(_) => ValueKind::Float,
-        AttributeValue::Bool(_) => ValueKind::Bool,
-        AttributeValue::Bytes(_) => ValueKind::Bytes,
-        AttributeValue::Array(_) => ValueKind::Array,
-        AttributeValue::Map(_) => ValueKind::Map,
     }
 }
 
@@ -80,98 +64,7 @@ pub(crate) const LINK_ATTRIBUTES: AttributeFields = AttributeFields {
     values: Field::LinkAttribute,
 };
 
-/// Writes the columns of `sets`; the distinct shapes are appended to `shapes_out`.
-pub(crate) fn write<'a>(
-    fields: AttributeFields,
-    sets: impl Iterator<Item = &'a Attributes>,
-    keys: &mut KeyNumbers,
-    columns: &mut ColumnsWriter,
-    shapes_out: &mut Vec<u8>,
-    effort: EncodeEffort,
-) {
-    let mut shapes: HashMap<Shape, i64> = HashMap::new();
-    let mut ordered: Vec<Shape> = Vec::new();
-    let mut numbers = Vec::new();
-    let mut values: BTreeMap<(u32, ValueKind), Vec<&'a AttributeValue>> = BTreeMap::new();
-    for set in sets {
-        let mut shape = Shape::with_capacity(set.len());
-        for (key, value) in set {
-            let place = (keys.number(key), kind_of(value));
-            shape.push(place);
-            values.entry(place).or_default().push(value);
-        }
-        let number = match shapes.get(&shape) {
-            Some(number) => *number,
-            None => {
-                let next = ordered.len() as i64;
-                ordered.push(shape.clone());
-                shapes.insert(shape, next);
-                next
-            }
-        };
-        numbers.push(number);
-    }
-    put_u64(shapes_out, ordered.len() as u64);
-    for shape in &ordered {
-        put_u64(shapes_out, shape.len() as u64);
-        for (key, kind) in shape {
-            put_u64(shapes_out, u64::from(*key));
-            shapes_out.push(*kind as u8);
-        }
-    }
-    columns.push(
-        fields.shapes,
-        ValueKind::Int,
-        0,
-        &Values::Ints(&numbers),
-        effort,
-    );
-    for ((key, kind), values) in values {
-        write_values(fields.values, key, kind, &values, columns, effort);
-    }
-}
-
-fn write_values(
-    field: Field,
-    key: u32,
-    kind: ValueKind,
-    values: &[&AttributeValue],
-    columns: &mut ColumnsWriter,
-    effort: EncodeEffort,
-) {
-    let mut ints = Vec::new();
-    let mut floats = Vec::new();
-    let mut bytes: Vec<Cow<'_, [u8]>> = Vec::new();
-    for value in values {
-        match value {
-            AttributeValue::Null => {}
-            AttributeValue::String(text) => bytes.push(Cow::Borrowed(text.as_bytes())),
-            AttributeValue::Int(number) => ints.push(*number),
-            AttributeValue::Float(number) => floats.push(*number),
-            AttributeValue::Bool(truth) => ints.push(i64::from(*truth)),
-            AttributeValue::Bytes(raw) => bytes.push(Cow::Borrowed(raw)),
-            AttributeValue::Array(_) | AttributeValue::Map(_) => {
-                let mut encoded = Vec::new();
-                put_attribute(&mut encoded, value);
-                bytes.push(Cow::Owned(encoded));
-            }
-        }
-    }
-    let values = match kind {
-        ValueKind::Null => Values::Nulls(values.len()),
-        ValueKind::Int | ValueKind::Bool => Values::Ints(&ints),
-        ValueKind::Float => Values::Floats(&floats),
-        ValueKind::Text | ValueKind::Bytes | ValueKind::Array | ValueKind::Map => {
-            Values::Bytes(&bytes)
-        }
-        ValueKind::Time | ValueKind::Ids | ValueKind::Runs => {
-            unreachable!("bug: an attribute of kind {kind:?}")
-        }
-    };
-    columns.push(field, kind, key, &values, effort);
-}
-
-/// Reads the shapes that [`write`] appended.
+/// Reads the shapes of one kind of set.
 pub(crate) fn read_shapes(cursor: &mut Cursor<'_>) -> Result<Vec<Shape>> {
     let mut shapes = Vec::new();
     for _ in 0..cursor.count("shape count")? {

@@ -55,11 +55,6 @@ impl BlocksBuilder {
         self.ends.push(self.entries.len() as u64);
     }
 
-    /// How many blocks there are.
-    pub(crate) fn len(&self) -> usize {
-        self.ends.len()
-    }
-
     /// The section's bytes.
     pub(crate) fn finish(self) -> Vec<u8> {
         let mut out = Vec::new();

@@ -1,8 +1,6 @@
 //! Columns of a block: what there is, how it is encoded, how it is read.
 
-use std::borrow::Cow;
-
-use crate::codec::{EncodeEffort, floats, integers, strings, timestamps};
+use crate::codec::strings;
 use crate::error::Result;
 
 use super::super::column::{bad_block, decode_floats, decode_integers, decode_timestamps};
@@ -211,48 +209,7 @@ pub(crate) struct ColumnsWriter {
     pub(crate) data: Vec<u8>,
 }
 
-/// Values of a column to be written.
-pub(crate) enum Values<'a> {
-    Times(&'a [i64]),
-    Ints(&'a [i64]),
-    Floats(&'a [f64]),
-    Bytes(&'a [Cow<'a, [u8]>]),
-    Nulls(usize),
-}
-
 impl ColumnsWriter {
-    /// Adds a column. Columns without any value are left out.
-    pub(crate) fn push(
-        &mut self,
-        field: Field,
-        kind: ValueKind,
-        key: u32,
-        values: &Values<'_>,
-        effort: EncodeEffort,
-    ) {
-        match values {
-            Values::Times(times) => {
-                self.add(field, kind, key, times.len(), int_zone(times), |out| {
-                    timestamps::encode(times, effort, out);
-                });
-            }
-            Values::Ints(ints) => self.add(field, kind, key, ints.len(), int_zone(ints), |out| {
-                integers::encode(ints, effort, out);
-            }),
-            Values::Floats(values) => {
-                self.add(field, kind, key, values.len(), float_zone(values), |out| {
-                    floats::encode(values, effort, out);
-                });
-            }
-            Values::Bytes(values) => {
-                self.add(field, kind, key, values.len(), Zone::None, |out| {
-                    strings::encode(values, effort, out);
-                });
-            }
-            Values::Nulls(count) => self.add(field, kind, key, *count, Zone::None, |_| {}),
-        }
-    }
-
     /// Adds a column of `count` values that `encode` appends; none without values.
     pub(crate) fn add(
         &mut self,

@@ -1,29 +1,30 @@
 //! Log blocks up to version 3 of the format: records one by one.
 
-use crate::error::Result;
-use crate::model::{AttributeValue, LogRecord, SpanId, TimestampNs, TraceId};
+use roaring::RoaringBitmap;
 
-use super::super::logs::StoredLog;
+use crate::error::Result;
+use crate::model::{AttributeValue, LogRecord, SpanId, TimeRange, TimestampNs, TraceId};
+
 use super::super::wire::Cursor;
 use super::attributes::{AttributeColumns, ROW_ATTRIBUTES, text};
 use super::columns::Field;
-use super::reader::{BlockRef, RowFilter, RowSegmentReader};
+use super::reader::{BlockRef, RowSegmentReader};
 
-/// The records of a block that pass `filter` (words aside), in stored order.
+/// The records of a block that have the right times and streams, each with its stream, in stored order.
 pub(crate) fn read_block(
     reader: &RowSegmentReader,
     block: &BlockRef,
-    filter: &RowFilter,
-) -> Result<Vec<StoredLog>> {
+    range: TimeRange,
+    streams: Option<&RoaringBitmap>,
+) -> Result<Vec<(u32, LogRecord)>> {
     let file = reader.file();
     let details = reader.details(block, 1)?;
-    let chosen = reader.chosen_rows(block, &details, Field::Severity, filter)?;
+    let chosen = reader.chosen_rows(block, &details, range, streams)?;
     if chosen.is_empty() {
         return Ok(Vec::new());
     }
     let at = block.head.offset;
     let column = |field| details.column(file, field);
-    let ordinals = column(Field::Ordinal)?;
     let observed = column(Field::ObservedDelta)?;
     let severities = column(Field::Severity)?;
     let severity_texts = column(Field::SeverityText)?;
@@ -47,10 +48,9 @@ pub(crate) fn read_block(
             0 => AttributeValue::String(text(file, at, bodies.bytes(row))?),
             _ => Cursor::new(file, bodies.bytes(row), at).attribute()?,
         };
-        records.push(StoredLog {
+        records.push((
             stream,
-            ordinal: ordinals.int(row) as u64,
-            record: LogRecord {
+            LogRecord {
                 time: TimestampNs(time),
                 observed_time: TimestampNs(time.wrapping_add(observed.int(row))),
                 severity: severities.int(row) as u8,
@@ -61,7 +61,7 @@ pub(crate) fn read_block(
                 span_id: span_ids.bytes(row).try_into().ok().map(SpanId),
                 event_name: text(file, at, event_names.bytes(row))?,
             },
-        });
+        ));
     }
     Ok(records)
 }

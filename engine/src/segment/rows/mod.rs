@@ -1,21 +1,19 @@
-//! Segments of log records and spans: rows in blocks, each block a set of columns.
+//! Segments of rows in blocks, each block a set of columns, sorted by stream.
 //!
-//! What both signals share is here: the stream table, the block directory, columns, attributes, word
-//! filters and the trace index. Logs are written by [`super::logs`]; here is what older versions need.
+//! What log segments of all versions share with span segments of versions 1 to 3 is here: the stream
+//! table, the block directory, the entries of columns, the index of traces; and the reading of blocks of
+//! those versions. Blocks of logs are written by [`super::logs`], those of spans by [`super::spans`].
 
 pub(crate) mod attributes;
 pub(crate) mod blocks;
-mod builder;
 pub(crate) mod columns;
 pub(crate) mod legacy_logs;
+pub(crate) mod legacy_spans;
 mod reader;
-mod spans;
 pub(crate) mod streams;
 
-pub use builder::RowBuildOptions;
 pub(crate) use columns::Column;
-pub use reader::{BlockRef, RowFilter, RowSegmentReader};
-pub use spans::{SpanSegmentBuilder, SpanSegmentReader, StoredSpan};
+pub use reader::{BlockRef, RowSegmentReader};
 pub use streams::stream_sort_key;
 
 #[cfg(test)]

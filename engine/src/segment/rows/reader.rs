@@ -1,4 +1,5 @@
-//! What reading a log or a span segment has in common: streams, and the choice of blocks.
+//! What log segments of all versions and span segments of versions 1 to 3 have in common: streams,
+//! directory, index of traces.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -7,12 +8,12 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use crate::error::Result;
-use crate::index::{Matcher, bloom, tokens};
-use crate::model::{Labels, Signal, Stream, TimeRange, TraceId};
+use crate::index::{Matcher, bloom};
+use crate::model::{Labels, Signal, Stream, TimeRange, TimestampNs, TraceId};
 use crate::rows::Streams;
 
 use super::super::file::{SegmentBytes, SegmentFile};
-use super::super::format::{ROW_SHAPES_VERSION, SectionKind};
+use super::super::format::{ROW_SHAPES_VERSION, SectionKind, TRACE_FINGERPRINT_BITS};
 use super::super::logs::trace_table::TraceTable;
 use super::super::meta::SegmentMeta;
 use super::super::packed::PackedArray;
@@ -20,39 +21,8 @@ use super::super::select::Selector;
 use super::super::wire::Cursor;
 use super::attributes::read_shapes;
 use super::blocks::{BlockHead, Blocks};
-use super::builder::trace_fingerprint;
-use super::columns::{Column, ColumnEntry, Field, Zone, read_entries};
+use super::columns::{Column, ColumnEntry, Field, read_entries};
 use super::streams::{StreamTables, read_keys};
-
-/// What is wanted of a segment. All is exact but the words, which only choose blocks.
-#[derive(Clone, Debug)]
-pub struct RowFilter {
-    /// Times of the rows.
-    pub range: TimeRange,
-    /// Rows of the stream table, as [`RowSegmentReader::select_streams`] gives them; `None` for all.
-    pub streams: Option<RoaringBitmap>,
-    /// Words that must all occur in the rows: blocks whose filter lacks one are passed over. What is
-    /// returned may still lack them; the caller tests text itself.
-    pub words: Vec<String>,
-    /// The trace that the rows belong to.
-    pub trace_id: Option<TraceId>,
-    /// Logs: the least severity number. Spans: the least duration in nanoseconds.
-    pub value_min: Option<i64>,
-}
-
-impl RowFilter {
-    /// All rows of a range.
-    #[must_use]
-    pub fn in_range(range: TimeRange) -> Self {
-        Self {
-            range,
-            streams: None,
-            words: Vec::new(),
-            trace_id: None,
-            value_min: None,
-        }
-    }
-}
 
 /// A block that may have wanted rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +45,7 @@ impl BlockRef {
     }
 }
 
-/// An open log or span segment: what both have.
+/// An open log segment, or a span segment of version 1 to 3: what these have in common.
 pub struct RowSegmentReader {
     tables: Arc<StreamTables>,
     streams: Arc<Streams>,
@@ -83,6 +53,12 @@ pub struct RowSegmentReader {
     blocks: Blocks,
     traces: TraceIndex,
     attribute_keys: Vec<Arc<str>>,
+}
+
+/// The fingerprint under which versions 1 to 3 index a trace id: upper bits of its hash, since ids made
+/// by old tracers have many zeros.
+fn trace_fingerprint(id: &TraceId) -> u64 {
+    bloom::hash(&id.0) >> (64 - TRACE_FINGERPRINT_BITS)
 }
 
 /// How a segment finds the blocks of a trace.
@@ -167,18 +143,6 @@ impl BlockDetails {
         match self.entries.iter().find(|entry| entry.field == field) {
             Some(entry) => Column::decode(file, entry),
             None => Ok(Column::Nulls),
-        }
-    }
-
-    /// The largest value of an integer column, as far as its zone map knows.
-    fn max(&self, field: Field) -> i64 {
-        match self.entries.iter().find(|entry| entry.field == field) {
-            Some(entry) => match entry.zone {
-                Zone::Int(_, max) => max,
-                _ => i64::MAX,
-            },
-            // A column is left out when all its values are zero.
-            None => 0,
         }
     }
 }
@@ -301,55 +265,6 @@ impl RowSegmentReader {
             .collect()
     }
 
-    /// The blocks that may have wanted rows, in order. Looks at the directory, the word filters and the
-    /// trace index only: a segment that has nothing of it is passed over without touching its rows.
-    ///
-    /// # Errors
-    /// Damage.
-    pub fn blocks(&self, filter: &RowFilter) -> Result<Vec<BlockRef>> {
-        let with_trace = match &filter.trace_id {
-            Some(id) => Some(self.blocks_of_trace(id)?),
-            None => None,
-        };
-        let words: Vec<u64> = filter
-            .words
-            .iter()
-            .map(|word| bloom::hash(&tokens::fold_word(word)))
-            .collect();
-        let mut chosen = Vec::new();
-        for (number, head) in self.blocks.heads().enumerate() {
-            let streams = head.first_stream..=head.last_stream;
-            if !head.range.overlaps(filter.range)
-                || with_trace
-                    .as_ref()
-                    .is_some_and(|b| !b.contains(number as u32))
-                || filter
-                    .streams
-                    .as_ref()
-                    .is_some_and(|s| s.range_cardinality(streams.clone()) == 0)
-            {
-                continue;
-            }
-            // Later versions have filters of another kind, see the signals' own readers.
-            let has_words = self.file().version() <= ROW_SHAPES_VERSION && !words.is_empty();
-            if has_words && !self.may_have_words(head, &words)? {
-                continue;
-            }
-            chosen.push(BlockRef {
-                number,
-                head: *head,
-            });
-        }
-        Ok(chosen)
-    }
-
-    fn may_have_words(&self, head: &BlockHead, words: &[u64]) -> Result<bool> {
-        let section = self.file().section(SectionKind::TokenFilters);
-        let length = head.filter_length as usize;
-        let bits = self.file().get_in(section, head.filter_offset, length)?;
-        Ok(words.iter().all(|word| bloom::may_contain(bits, *word)))
-    }
-
     /// Whether the segment may have rows of a trace; `false` is certain.
     ///
     /// # Errors
@@ -391,26 +306,17 @@ impl RowSegmentReader {
         Ok(BlockDetails { entries, shapes })
     }
 
-    /// The rows of a block that pass the filter: row number, stream, time. `value` is the column that
-    /// [`RowFilter::value_min`] is about; where its zone map shows that no row passes, nothing is decoded.
+    /// The rows of a block of version 1 to 3 that have the right times and streams: row number, stream,
+    /// time.
     pub(crate) fn chosen_rows(
         &self,
         block: &BlockRef,
         details: &BlockDetails,
-        value: Field,
-        filter: &RowFilter,
+        range: TimeRange,
+        wanted: Option<&RoaringBitmap>,
     ) -> Result<Vec<(usize, u32, i64)>> {
-        let values = match filter.value_min {
-            Some(min) if details.max(value) < min => return Ok(Vec::new()),
-            Some(_) => details.column(self.file(), value)?,
-            None => Column::Nulls,
-        };
         let streams = details.column(self.file(), Field::Stream)?;
         let times = details.column(self.file(), Field::Time)?;
-        let traces = match filter.trace_id {
-            Some(_) => details.column(self.file(), Field::TraceId)?,
-            None => Column::Nulls,
-        };
         let mut chosen = Vec::new();
         for row in 0..block.row_count() {
             let time = times.int(row);
@@ -426,12 +332,7 @@ impl RowSegmentReader {
                     &number.to_string(),
                 ));
             };
-            let wanted = filter.range.start.0 <= time
-                && time <= filter.range.end.0
-                && filter.streams.as_ref().is_none_or(|s| s.contains(stream))
-                && filter.value_min.is_none_or(|min| values.int(row) >= min)
-                && filter.trace_id.is_none_or(|id| traces.bytes(row) == id.0);
-            if wanted {
+            if range.contains(TimestampNs(time)) && wanted.is_none_or(|s| s.contains(stream)) {
                 chosen.push((row, stream, time));
             }
         }

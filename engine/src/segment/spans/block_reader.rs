@@ -231,6 +231,14 @@ impl<'a> BlockReader<'a> {
         Ok(chosen.pick(times))
     }
 
+    /// First starts of the first and the last run.
+    pub(super) fn first_times(&self) -> Result<(i64, i64)> {
+        let runs = self.head.traces as usize;
+        let times = self.ints(Field::RunTimes, runs, Chosen::All(runs))?;
+        let (first, last) = (times.first().copied(), times.last().copied());
+        Ok((first.unwrap_or(0), last.unwrap_or(0)))
+    }
+
     /// Stream numbers.
     pub(super) fn stream_numbers(&self, chosen: Chosen<'_>) -> Result<IntColumn> {
         let numbers = self.ints(Field::Stream, self.rows(), chosen)?;

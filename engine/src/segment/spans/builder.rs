@@ -7,10 +7,11 @@ use hashbrown::HashMap;
 
 use super::block_builder::BlockBuilder;
 use super::directory::DirectoryBuilder;
+use super::reader::{SpanBlockRef, SpanReader};
 use super::stream_table::StreamNumbers;
 use crate::codec::EncodeEffort;
 use crate::error::{EngineError, Result};
-use crate::model::{Signal, TimestampNs};
+use crate::model::{Signal, Stream, TimestampNs};
 use crate::rows::SpanBatch;
 use crate::segment::container::{ContainerWriter, FileIdentity, SegmentSink};
 use crate::segment::format::{COLUMN_VALUES_MAX, SPAN_BLOCK_ROWS_TARGET, SectionKind};
@@ -40,10 +41,14 @@ impl Default for SpanBuildOptions {
     }
 }
 
+/// A number that is not given yet.
+const UNNUMBERED: u32 = u32::MAX;
+
 /// Numbers in the segment of what a batch numbers for itself.
 struct BatchNumbers {
     /// Held so that the address stays its own.
-    _batch: Arc<SpanBatch>,
+    batch: Arc<SpanBatch>,
+    /// Given when a span has the stream.
     streams: Vec<u32>,
     keys: Vec<u32>,
 }
@@ -134,11 +139,100 @@ impl<S: SegmentSink> SpanBuilder<S> {
             )));
         }
         self.make_room(id, time, items)?;
-        let numbers = numbers_of(&mut self.batches, &mut self.streams, &mut self.keys, batch)?;
+        let numbers = numbers_of(&mut self.batches, &mut self.keys, batch);
         self.range.include(time, time);
-        let stream = numbers.streams[columns.stream[row] as usize];
-        self.block.push(batch, row, stream, &numbers.keys);
+        let its = columns.stream[row] as usize;
+        if numbers.streams[its] == UNNUMBERED {
+            numbers.streams[its] = self.streams.number(&batch.streams()[its])?;
+        }
+        self.block
+            .push(batch, row, numbers.streams[its], &numbers.keys);
         Ok(())
+    }
+
+    /// Numbers streams and attribute keys ahead of the spans that have them: segments with the same
+    /// numbers can take over each other's blocks, see [`SpanBuilder::push_block`].
+    ///
+    /// # Errors
+    /// [`EngineError::LimitExceeded`] for more than 2^32 - 1 streams.
+    pub fn number<'a>(
+        &mut self,
+        streams: impl IntoIterator<Item = &'a Arc<Stream>>,
+        keys: impl IntoIterator<Item = &'a str>,
+    ) -> Result<()> {
+        for stream in streams {
+            self.streams.number(stream)?;
+        }
+        for key in keys {
+            self.keys.number(key);
+        }
+        Ok(())
+    }
+
+    /// Whether streams and attribute keys have the same numbers here as in an open segment.
+    ///
+    /// # Errors
+    /// Damage.
+    pub fn has_numbers_of(&self, reader: &SpanReader) -> Result<bool> {
+        let mut keys = reader.attribute_keys().iter().zip(&self.keys.names);
+        if reader.attribute_keys().len() > self.keys.names.len()
+            || keys.any(|(theirs, ours)| **theirs != **ours)
+        {
+            return Ok(false);
+        }
+        for number in 0..reader.stream_count() {
+            let stream = reader.stream(number)?;
+            if self.streams.peek(&stream) != Some(number) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Takes over a whole block of a segment whose streams and keys have the same numbers
+    /// ([`SpanBuilder::has_numbers_of`]), bytes as they are. The block is in order with the spans that
+    /// were pushed, and no trace of it has other spans. `false` when it would cut the open block off too
+    /// early, is small itself, or is of an earlier version.
+    ///
+    /// # Errors
+    /// Damage, and what the sink says.
+    ///
+    /// # Panics
+    /// When the first trace does not come after the one before.
+    pub fn push_block(&mut self, reader: &SpanReader, block: &SpanBlockRef) -> Result<bool> {
+        let is_early = self.block.rows() > 0 && 2 * self.block.rows() < self.options.block_rows;
+        if is_early || 2 * block.row_count() < self.options.block_rows {
+            return Ok(false);
+        }
+        let Some(stored) = reader.stored_block(block)? else {
+            return Ok(false);
+        };
+        let (ids, _) = stored.traces.as_chunks::<16>();
+        let (Some(first_id), Some(last_id)) = (ids.first(), ids.last()) else {
+            return Ok(false);
+        };
+        if self.traces.len() + ids.len() > u32::MAX as usize {
+            return Err(too_many_traces());
+        }
+        self.close_block()?;
+        let (first, last) = stored.first_times;
+        let follows = |before: (i64, [u8; 16], i64)| (before.0, before.1) < (first, *first_id);
+        assert!(
+            self.open.is_none_or(follows),
+            "bug: a block of spans from {first} does not come after the trace before"
+        );
+        let mut head = stored.head;
+        self.open = Some((last, *last_id, head.range.end.0));
+        head.offset = self.writer.section_length();
+        head.first_trace = self.traces.len() as u32;
+        head.filter_offset = self.filters.len() as u64;
+        self.traces.extend_from_slice(ids);
+        self.filters.extend_from_slice(stored.filter);
+        self.row_count += u64::from(head.rows);
+        self.range.include(head.range.start.0, head.range.end.0);
+        self.directory.push(&head, &stored.streams, &stored.zones);
+        self.writer.append(stored.bytes)?;
+        Ok(true)
     }
 
     /// Closes the block where the next span does not fit, and opens the next trace.
@@ -167,9 +261,7 @@ impl<S: SegmentSink> SpanBuilder<S> {
                     self.close_block()?;
                 }
                 if self.traces.len() >= u32::MAX as usize {
-                    return Err(EngineError::LimitExceeded(
-                        "a segment holds at most 2^32 - 1 traces".into(),
-                    ));
+                    return Err(too_many_traces());
                 }
                 self.traces.push(id);
                 self.block.begin_trace();
@@ -193,6 +285,9 @@ impl<S: SegmentSink> SpanBuilder<S> {
         crate::index::bloom::build(&closed.hashes, &mut self.filters);
         head.filter_length = self.filters.len() as u64 - head.filter_offset;
         self.directory.push(&head, &closed.streams, &closed.zones);
+        // What nobody else holds will not come again.
+        self.batches
+            .retain(|_, known| Arc::strong_count(&known.batch) > 1);
         self.writer.append(&closed.bytes)
     }
 
@@ -231,24 +326,21 @@ impl<S: SegmentSink> SpanBuilder<S> {
     }
 }
 
+fn too_many_traces() -> EngineError {
+    EngineError::LimitExceeded("a segment holds at most 2^32 - 1 traces".into())
+}
+
 fn numbers_of<'a>(
     batches: &'a mut HashMap<usize, BatchNumbers>,
-    streams: &mut StreamNumbers,
     keys: &mut SegmentKeys,
     batch: &Arc<SpanBatch>,
-) -> Result<&'a BatchNumbers> {
-    use hashbrown::hash_map::Entry;
-    match batches.entry(Arc::as_ptr(batch) as usize) {
-        Entry::Occupied(known) => Ok(known.into_mut()),
-        Entry::Vacant(place) => {
-            let streams = batch.streams().iter().map(|stream| streams.number(stream));
-            Ok(place.insert(BatchNumbers {
-                streams: streams.collect::<Result<_>>()?,
-                keys: batch.keys().iter().map(|key| keys.number(key)).collect(),
-                _batch: Arc::clone(batch),
-            }))
-        }
-    }
+) -> &'a mut BatchNumbers {
+    let address = Arc::as_ptr(batch) as usize;
+    batches.entry(address).or_insert_with(|| BatchNumbers {
+        streams: vec![UNNUMBERED; batch.streams().len()],
+        keys: batch.keys().iter().map(|key| keys.number(key)).collect(),
+        batch: Arc::clone(batch),
+    })
 }
 
 /// The ids by order of rows, and the order of the ids.

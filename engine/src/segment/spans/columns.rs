@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 
 use super::block_reader::{BlockReader, Keys, Wanted};
-use super::directory::{BlockHead, Directory};
+use super::directory::{BlockHead, Directory, NumberZone};
 use super::filter::{self, BlockFacts, Need};
 use super::reader::SpanBlockRef;
 use super::sets::Chosen;
@@ -36,6 +36,19 @@ pub(super) fn reference(number: usize, head: &BlockHead) -> SpanBlockRef {
         rows: head.rows,
         range: head.range,
     }
+}
+
+/// A block as it lies in the file, with what the tables say of it.
+pub(super) struct StoredBlock<'a> {
+    pub(super) head: BlockHead,
+    /// First starts of the first and the last trace.
+    pub(super) first_times: (i64, i64),
+    /// The ids of its traces, one after the other.
+    pub(super) traces: &'a [u8],
+    pub(super) streams: Vec<u32>,
+    pub(super) zones: Vec<NumberZone>,
+    pub(super) bytes: &'a [u8],
+    pub(super) filter: &'a [u8],
 }
 
 /// A block as far as directory and filter know it.
@@ -192,6 +205,46 @@ impl Columns {
             !found
         })?;
         Ok(found)
+    }
+
+    /// The ids of the traces of a block.
+    pub(super) fn traces_of_block(&self, number: usize) -> Result<&[[u8; 16]]> {
+        let Some(head) = self.directory.head(number) else {
+            return Ok(&[]);
+        };
+        let ids = self.traces.ids(&self.file, head.first_trace, head.traces)?;
+        Ok(ids.as_chunks::<16>().0)
+    }
+
+    /// A block as it lies in the file.
+    pub(super) fn stored_block(
+        &self,
+        number: usize,
+        streams: &Arc<Streams>,
+    ) -> Result<Option<StoredBlock<'_>>> {
+        let Some(head) = self.directory.head(number) else {
+            return Ok(None);
+        };
+        let times = self.with_block(number, streams, |block| block.first_times())?;
+        let mut its_streams = Vec::new();
+        self.directory.streams(&self.file, number, |stream| {
+            its_streams.push(stream);
+            true
+        })?;
+        let length = |length: u64| usize::try_from(length).unwrap_or(usize::MAX);
+        let data = self.file.section(SectionKind::Data);
+        let filters = self.file.section(SectionKind::TokenFilters);
+        Ok(Some(StoredBlock {
+            head: *head,
+            first_times: times.unwrap_or_default(),
+            traces: self.traces.ids(&self.file, head.first_trace, head.traces)?,
+            streams: its_streams,
+            zones: self.directory.zones(&self.file, number)?,
+            bytes: self.file.get_in(data, head.offset, length(head.length))?,
+            filter: self
+                .file
+                .get_in(filters, head.filter_offset, length(head.filter_length))?,
+        }))
     }
 
     /// Opens a block and calls `look` with it.

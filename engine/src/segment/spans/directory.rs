@@ -152,6 +152,14 @@ impl Directory {
         self.blocks.get(block).map(|(head, ..)| head)
     }
 
+    /// Whether a block begins with the rest of a trace of the block before.
+    pub(super) fn continues(&self, block: usize) -> bool {
+        let before = block.checked_sub(1).and_then(|before| self.head(before));
+        before.zip(self.head(block)).is_some_and(|(before, head)| {
+            head.first_trace < before.first_trace.saturating_add(before.traces)
+        })
+    }
+
     /// How many of the first blocks `is_before` holds for.
     pub(super) fn partition_point(&self, is_before: impl Fn(&BlockHead) -> bool) -> usize {
         self.blocks.partition_point(|(head, ..)| is_before(head))

@@ -1,33 +1,19 @@
-//! Span segments of versions 1 to 3: their rows are read into batches, and conditions are tested there.
+//! Span segments of versions 1 to 3: their spans are read into batches, and conditions are tested there.
 
 use std::sync::Arc;
 
+use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 
 use super::reader::SpanBlockRef;
 use crate::error::Result;
 use crate::model::TimeRange;
 use crate::rows::{Selection, SpanBatch, SpanBlock, SpanCondition, SpanScanRequest, Streams};
-use crate::segment::rows::{BlockRef, RowFilter, SpanSegmentReader};
+use crate::segment::rows::{BlockRef, RowSegmentReader, legacy_spans};
 
-/// A segment as the versions before wrote it.
+/// A segment as the versions before wrote it: sorted by stream, then start.
 #[derive(Debug)]
-pub(super) struct OldSpans(pub(super) SpanSegmentReader);
-
-fn filter_of(request: &SpanScanRequest, streams: Option<&RoaringBitmap>) -> RowFilter {
-    let one_trace = request
-        .conditions
-        .iter()
-        .find_map(|condition| match condition {
-            SpanCondition::Trace(ids) if ids.len() == 1 => ids.first().copied(),
-            _ => None,
-        });
-    RowFilter {
-        streams: streams.cloned(),
-        trace_id: one_trace,
-        ..RowFilter::in_range(request.range)
-    }
-}
+pub(super) struct OldSpans(pub(super) RowSegmentReader);
 
 impl OldSpans {
     fn reference(block: &BlockRef) -> SpanBlockRef {
@@ -43,42 +29,74 @@ impl OldSpans {
         request: &SpanScanRequest,
         streams: Option<&RoaringBitmap>,
     ) -> Result<Vec<SpanBlockRef>> {
-        let blocks = self.0.blocks(&filter_of(request, streams))?;
-        Ok(blocks.iter().map(Self::reference).collect())
+        let mut traces: Option<RoaringBitmap> = None;
+        for condition in &request.conditions {
+            if let SpanCondition::Trace(ids) = condition {
+                let mut blocks = RoaringBitmap::new();
+                for id in ids.iter() {
+                    blocks |= self.0.blocks_of_trace(id)?;
+                }
+                traces = Some(traces.map_or(blocks.clone(), |others| others & &blocks));
+            }
+        }
+        let may_have = |block: &&BlockRef| {
+            let its_streams = block.head.first_stream..=block.head.last_stream;
+            let of_trace = |blocks: &RoaringBitmap| blocks.contains(block.number as u32);
+            block.range().overlaps(request.range)
+                && streams.is_none_or(|all| all.range_cardinality(its_streams) > 0)
+                && traces.as_ref().is_none_or(of_trace)
+        };
+        let blocks = self.0.all_blocks();
+        Ok(blocks
+            .iter()
+            .filter(may_have)
+            .map(Self::reference)
+            .collect())
     }
 
     pub(super) fn blocks(&self) -> Vec<SpanBlockRef> {
         self.0.all_blocks().iter().map(Self::reference).collect()
     }
 
+    /// The spans with the right times and streams, and the number in the segment of each stream of the
+    /// batch.
     fn batch(
         &self,
         block: &SpanBlockRef,
-        filter: &RowFilter,
+        range: TimeRange,
+        wanted: Option<&RoaringBitmap>,
         streams: &Arc<Streams>,
-    ) -> Result<SpanBatch> {
+    ) -> Result<(SpanBatch, Vec<u32>)> {
         let mut batch = SpanBatch::new();
+        let mut numbers = Vec::new();
+        let mut places = HashMap::new();
         let blocks = self.0.all_blocks();
         let Some(block) = blocks.get(block.number) else {
-            return Ok(batch);
+            return Ok((batch, numbers));
         };
-        for number in 0..streams.len() as u32 {
-            batch.stream(streams.get(number)?);
+        for (stream, span) in legacy_spans::read_block(&self.0, block, range, wanted)? {
+            let place = match places.get(&stream) {
+                Some(place) => *place,
+                None => {
+                    let place = batch.stream(streams.get(stream)?);
+                    places.insert(stream, place);
+                    numbers.push(stream);
+                    place
+                }
+            };
+            batch.push(place, &span);
         }
-        for row in self.0.read_block(block, filter)? {
-            batch.push(row.stream, &row.span);
-        }
-        Ok(batch)
+        Ok((batch, numbers))
     }
 
     pub(super) fn read(
         &self,
         block: &SpanBlockRef,
         request: &SpanScanRequest,
-        chosen: Option<&RoaringBitmap>,
+        wanted: Option<&RoaringBitmap>,
         streams: &Arc<Streams>,
     ) -> Result<Option<SpanBlock>> {
-        let batch = self.batch(block, &filter_of(request, chosen), streams)?;
+        let (batch, numbers) = self.batch(block, request.range, wanted, streams)?;
         let mut rows = Selection::All(batch.len());
         for condition in &request.conditions {
             condition.retain_batch(&batch, &mut rows);
@@ -86,14 +104,8 @@ impl OldSpans {
         if rows.is_empty() {
             return Ok(None);
         }
-        let numbers: Vec<u32> = (0..streams.len() as u32).collect();
-        let block = batch.block(
-            streams,
-            &numbers,
-            &rows,
-            request.columns,
-            &request.attributes,
-        );
+        let (columns, attributes) = (request.columns, &request.attributes);
+        let block = batch.block(streams, &numbers, &rows, columns, attributes);
         Ok(Some(block))
     }
 
@@ -102,6 +114,16 @@ impl OldSpans {
         block: &SpanBlockRef,
         streams: &Arc<Streams>,
     ) -> Result<SpanBatch> {
-        self.batch(block, &RowFilter::in_range(TimeRange::ALL), streams)
+        let (batch, _) = self.batch(block, TimeRange::ALL, None, streams)?;
+        Ok(batch)
+    }
+
+    /// Decodes every block, for verify. Answers the number of spans.
+    pub(super) fn count_rows(&self) -> Result<u64> {
+        let mut rows = 0;
+        for block in self.0.all_blocks() {
+            rows += legacy_spans::read_block(&self.0, &block, TimeRange::ALL, None)?.len() as u64;
+        }
+        Ok(rows)
     }
 }

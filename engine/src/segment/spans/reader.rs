@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::columns::{Columns, reference};
+use super::columns::{Columns, StoredBlock, reference};
 use super::old::OldSpans;
 use crate::error::Result;
 use crate::index::Matcher;
@@ -15,7 +15,7 @@ use crate::rows::{AttributeChoice, SpanBatch, SpanBlock, SpanColumnSet, SpanScan
 use crate::segment::file::{SegmentBytes, SegmentFile};
 use crate::segment::format::ROW_SHAPES_VERSION;
 use crate::segment::meta::SegmentMeta;
-use crate::segment::rows::SpanSegmentReader;
+use crate::segment::rows::RowSegmentReader;
 
 /// A block of a span segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +75,11 @@ impl SpanReader {
             return Err(file.corrupt(0, "a segment of spans", file.signal().as_str()));
         }
         if file.version() <= ROW_SHAPES_VERSION {
-            let old = Arc::new(OldSpans(SpanSegmentReader::open(bytes, path)?));
+            let old = Arc::new(OldSpans(RowSegmentReader::open(
+                bytes,
+                path,
+                Signal::Spans,
+            )?));
             let source = Arc::clone(&old);
             let streams = Streams::new(old.0.stream_count() as usize, move |number| {
                 source.0.stream(number)
@@ -104,7 +108,7 @@ impl SpanReader {
     }
 
     /// The reader of versions 1 to 3, if it is one of those.
-    pub(crate) fn old(&self) -> Option<&SpanSegmentReader> {
+    pub(crate) fn old(&self) -> Option<&RowSegmentReader> {
         match &self.body {
             Body::Columns(_) => None,
             Body::Old(old) => Some(&old.0),
@@ -261,7 +265,7 @@ impl SpanReader {
         }
     }
 
-    /// All of a block; streams of the batch are those of the segment, by the same numbers.
+    /// All of a block, in stored order: for merges.
     ///
     /// # Errors
     /// Damage.
@@ -270,20 +274,64 @@ impl SpanReader {
             Body::Columns(columns) => columns,
             Body::Old(old) => return old.read_batch(block, &self.streams),
         };
-        let mut batch = SpanBatch::new();
-        for number in 0..self.stream_count() {
-            batch.stream(self.streams.get(number)?);
-        }
         let request = SpanScanRequest {
             columns: SpanColumnSet::ALL,
             attributes: AttributeChoice::All,
             ..SpanScanRequest::new(Vec::new(), TimeRange::ALL)
         };
-        if let Some(block) = columns.read(block, &request, None, &self.streams)? {
-            columns.check_size(&block)?;
-            batch.push_block(&block, |number| number);
+        let Some(block) = columns.read(block, &request, None, &self.streams)? else {
+            return Ok(SpanBatch::new());
+        };
+        columns.check_size(&block)?;
+        SpanBatch::of_block(&block)
+    }
+
+    /// Decodes every block of a segment of version 1 to 3, for verify. Answers the number of spans.
+    pub(crate) fn count_old_rows(&self) -> Result<u64> {
+        match &self.body {
+            Body::Columns(_) => Ok(0),
+            Body::Old(old) => old.count_rows(),
         }
-        Ok(batch)
+    }
+
+    /// Whether a block begins with the rest of a trace of the block before.
+    pub(crate) fn continues(&self, block: &SpanBlockRef) -> bool {
+        self.columns()
+            .is_some_and(|columns| columns.directory.continues(block.number))
+    }
+
+    /// Whether the last trace of a block goes on in the next one.
+    pub(crate) fn continues_after(&self, block: &SpanBlockRef) -> bool {
+        self.columns()
+            .is_some_and(|columns| columns.directory.continues(block.number + 1))
+    }
+
+    /// A block as it lies in the file; `None` for versions before 4.
+    pub(super) fn stored_block(&self, block: &SpanBlockRef) -> Result<Option<StoredBlock<'_>>> {
+        match self.columns() {
+            Some(columns) => columns.stored_block(block.number, &self.streams),
+            None => Ok(None),
+        }
+    }
+
+    /// The ids of the traces of a block; none for versions before 4.
+    pub(crate) fn traces_of_block(&self, block: &SpanBlockRef) -> Result<&[[u8; 16]]> {
+        match self.columns() {
+            Some(columns) => columns.traces_of_block(block.number),
+            None => Ok(&[]),
+        }
+    }
+
+    /// The id of the `place`th trace in the order of ids; `None` behind the last one, and for versions
+    /// before 4.
+    pub(crate) fn trace_by_order(&self, place: u64) -> Result<Option<[u8; 16]>> {
+        match self.columns() {
+            Some(columns) if place < columns.traces.len() => {
+                let (_, id) = columns.traces.by_order(&columns.file, place)?;
+                Ok(Some(id))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// How many traces there are; `None` for versions before 4, which do not say.

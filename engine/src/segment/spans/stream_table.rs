@@ -31,6 +31,11 @@ impl StreamNumbers {
         self.numbers.len()
     }
 
+    /// The number of a stream, if it has one.
+    pub(super) fn peek(&self, stream: &Stream) -> Option<u32> {
+        self.numbers.get(&stream_sort_key(stream)).copied()
+    }
+
     /// The number of a stream.
     pub(super) fn number(&mut self, stream: &Arc<Stream>) -> Result<u32> {
         let next = self.numbers.len();
