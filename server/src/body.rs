@@ -44,7 +44,8 @@ pub async fn read_held(
     }
     let deadline = Instant::now() + timeout;
     let mut body = body;
-    let mut collected = BytesMut::new();
+    // What the client declares is accounted for above.
+    let mut collected = BytesMut::with_capacity(reserved);
     while let Some(data) = next_data(&mut body, deadline).await? {
         let length = collected.len() + data.len();
         if length > bytes_max {

@@ -84,6 +84,12 @@ impl Strings {
         self.bytes.reserve(bytes);
     }
 
+    /// Gives back memory that is not used.
+    pub fn shrink_to_fit(&mut self) {
+        self.offsets.shrink_to_fit();
+        self.bytes.shrink_to_fit();
+    }
+
     /// Bytes of all strings together.
     pub fn byte_len(&self) -> usize {
         self.bytes.len()

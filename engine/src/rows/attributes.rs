@@ -12,6 +12,10 @@ use crate::segment::wire::put_attribute;
 pub struct KeyTable {
     keys: Vec<Box<str>>,
     numbers: HashMap<Box<str>, u32>,
+    /// Of each key, the one that came after it last time: senders keep to an order.
+    followers: Vec<u32>,
+    /// The key that came last.
+    last: u32,
     /// Whether a set has arrays or maps: only then their depth is looked at.
     has_nested: bool,
 }
@@ -25,12 +29,30 @@ impl PartialEq for KeyTable {
 impl KeyTable {
     /// The number of a key, a new one if it was not there.
     pub fn number(&mut self, key: &str) -> u32 {
-        if let Some(number) = self.numbers.get(key) {
-            return *number;
+        let last = self.last as usize;
+        let expected = self.followers.get(last).copied().unwrap_or(0);
+        if self
+            .keys
+            .get(expected as usize)
+            .is_some_and(|k| **k == *key)
+        {
+            self.last = expected;
+            return expected;
         }
-        let number = self.keys.len() as u32;
-        self.keys.push(key.into());
-        self.numbers.insert(key.into(), number);
+        let number = match self.numbers.get(key) {
+            Some(number) => *number,
+            None => {
+                let number = self.keys.len() as u32;
+                self.keys.push(key.into());
+                self.numbers.insert(key.into(), number);
+                self.followers.push(0);
+                number
+            }
+        };
+        if let Some(follower) = self.followers.get_mut(last) {
+            *follower = number;
+        }
+        self.last = number;
         number
     }
 

@@ -61,6 +61,38 @@ impl LogBatch {
         Self::default()
     }
 
+    /// Makes room for `rows` more rows with `body_bytes` bytes of bodies together.
+    pub fn reserve(&mut self, rows: usize, body_bytes: usize) {
+        let columns = &mut self.columns;
+        columns.stream.reserve(rows);
+        columns.time.reserve(rows);
+        columns.observed_time.reserve(rows);
+        columns.severity.reserve(rows);
+        columns.severity_text.reserve(rows, 0);
+        columns.body_kind.reserve(rows);
+        columns.body.reserve(rows, body_bytes);
+        columns.trace_id.reserve(rows);
+        columns.span_id.reserve(rows);
+        columns.event_name.reserve(rows, 0);
+        columns.attributes.reserve(rows, 0);
+    }
+
+    /// Gives back memory that is not used.
+    pub fn shrink_to_fit(&mut self) {
+        let columns = &mut self.columns;
+        columns.stream.shrink_to_fit();
+        columns.time.shrink_to_fit();
+        columns.observed_time.shrink_to_fit();
+        columns.severity.shrink_to_fit();
+        columns.severity_text.shrink_to_fit();
+        columns.body_kind.shrink_to_fit();
+        columns.body.shrink_to_fit();
+        columns.trace_id.shrink_to_fit();
+        columns.span_id.shrink_to_fit();
+        columns.event_name.shrink_to_fit();
+        columns.attributes.shrink_to_fit();
+    }
+
     /// Adds a stream and answers its number. A caller that has many rows of a stream asks once; the
     /// same stream added twice does no harm.
     pub fn stream(&mut self, stream: Arc<Stream>) -> u32 {

@@ -84,6 +84,44 @@ impl SpanBatch {
         Self::default()
     }
 
+    /// Makes room for `rows` more spans with `attribute_bytes` bytes of attributes together.
+    pub fn reserve(&mut self, rows: usize, attribute_bytes: usize) {
+        let columns = &mut self.columns;
+        columns.stream.reserve(rows);
+        columns.trace_id.reserve(rows);
+        columns.span_id.reserve(rows);
+        columns.parent_span_id.reserve(rows);
+        columns.trace_state.reserve(rows, 0);
+        columns.name.reserve(rows, 0);
+        columns.kind.reserve(rows);
+        columns.time.reserve(rows);
+        columns.duration.reserve(rows);
+        columns.status.reserve(rows);
+        columns.status_message.reserve(rows, 0);
+        columns.attributes.reserve(rows, attribute_bytes);
+        columns.events.reserve(rows, 0);
+        columns.links.reserve(rows, 0);
+    }
+
+    /// Gives back memory that is not used.
+    pub fn shrink_to_fit(&mut self) {
+        let columns = &mut self.columns;
+        columns.stream.shrink_to_fit();
+        columns.trace_id.shrink_to_fit();
+        columns.span_id.shrink_to_fit();
+        columns.parent_span_id.shrink_to_fit();
+        columns.trace_state.shrink_to_fit();
+        columns.name.shrink_to_fit();
+        columns.kind.shrink_to_fit();
+        columns.time.shrink_to_fit();
+        columns.duration.shrink_to_fit();
+        columns.status.shrink_to_fit();
+        columns.status_message.shrink_to_fit();
+        columns.attributes.shrink_to_fit();
+        columns.events.shrink_to_fit();
+        columns.links.shrink_to_fit();
+    }
+
     /// Adds a stream and answers its number.
     pub fn stream(&mut self, stream: Arc<Stream>) -> u32 {
         self.streams.push(stream);
@@ -321,10 +359,21 @@ fn write_set(
     out: &mut Vec<u8>,
     attributes: impl FnOnce(&mut AttributeWriter<'_>),
 ) {
-    let mut set = Vec::new();
-    attributes(&mut AttributeWriter::new(keys, &mut set));
-    varint::write_u64(out, set.len() as u64);
-    out.extend_from_slice(&set);
+    // Nearly all sets are shorter than 128 bytes, whose length takes one.
+    let length_at = out.len();
+    out.push(0);
+    let start = out.len();
+    attributes(&mut AttributeWriter::new(keys, out));
+    let length = out.len() - start;
+    match u8::try_from(length) {
+        Ok(short) if short < 0x80 => out[length_at] = short,
+        _ => {
+            let set = out.split_off(start);
+            out.truncate(length_at);
+            varint::write_u64(out, length as u64);
+            out.extend_from_slice(&set);
+        }
+    }
 }
 
 fn take<'a>(bytes: &'a [u8], at: &mut usize) -> Option<&'a [u8]> {

@@ -18,6 +18,9 @@ use crate::process::{Processor, RowKind, StreamPlan};
 
 /// Rows that one request may bring: an empty one takes two bytes on the wire and sixty here.
 const ROWS_MAX: usize = 1 << 19;
+/// What a log record and a span usually take in a request.
+const LOG_BYTES: usize = 128;
+const SPAN_BYTES: usize = 192;
 
 /// What rows must keep to.
 #[derive(Clone, Copy, Debug)]
@@ -171,6 +174,12 @@ impl<'c> LogSink<'c> {
         }
     }
 
+    /// Makes room for what a request of `bytes` bytes usually brings; [`LogSink::finish`] gives back the
+    /// rest.
+    pub fn expect(&mut self, bytes: usize) {
+        self.batch.reserve(bytes / LOG_BYTES, bytes / 4 * 3);
+    }
+
     /// What it keeps to.
     #[must_use]
     pub fn limits(&self) -> &RowLimits {
@@ -276,7 +285,8 @@ impl<'c> LogSink<'c> {
 
     /// The rows and what became of the others.
     #[must_use]
-    pub fn finish(self) -> (LogBatch, Taken) {
+    pub fn finish(mut self) -> (LogBatch, Taken) {
+        self.batch.shrink_to_fit();
         (self.batch, self.taken)
     }
 }
@@ -303,6 +313,12 @@ impl<'c> SpanSink<'c> {
             plans: Vec::new(),
             taken: Taken::default(),
         }
+    }
+
+    /// Makes room for what a request of `bytes` bytes usually brings; [`SpanSink::finish`] gives back the
+    /// rest.
+    pub fn expect(&mut self, bytes: usize) {
+        self.batch.reserve(bytes / SPAN_BYTES, bytes / 2);
     }
 
     /// What it keeps to.
@@ -415,7 +431,8 @@ impl<'c> SpanSink<'c> {
 
     /// The rows and what became of the others.
     #[must_use]
-    pub fn finish(self) -> (SpanBatch, Taken) {
+    pub fn finish(mut self) -> (SpanBatch, Taken) {
+        self.batch.shrink_to_fit();
         (self.batch, self.taken)
     }
 }

@@ -43,6 +43,7 @@ pub async fn logs<K: Send + 'static>(
 ) -> Result<Taken, ApiError> {
     take(state, caller, source, held, move |state, context, held| {
         let mut sink = LogSink::new(sink_context(state, context));
+        sink.expect(source.decoded_bytes);
         fill(held, &mut sink)?;
         let (batch, taken) = sink.finish();
         Ok((Rows::Logs(batch), taken))
@@ -63,6 +64,7 @@ pub async fn spans<K: Send + 'static>(
 ) -> Result<Taken, ApiError> {
     take(state, caller, source, held, move |state, context, held| {
         let mut sink = SpanSink::new(sink_context(state, context));
+        sink.expect(source.decoded_bytes);
         fill(held, &mut sink)?;
         let (batch, taken) = sink.finish();
         Ok((Rows::Spans(batch), taken))

@@ -67,20 +67,31 @@ impl RecordRef<'_> {
     /// nowhere, an attribute nests too deep or the record is larger than one may be.
     pub fn encode(&self) -> Result<EncodedRecord> {
         self.check()?;
+        if !self.logs.is_empty() || !self.spans.is_empty() {
+            return self.encode_in_place();
+        }
         SCRATCH.with_borrow_mut(|scratch| {
             scratch.body.clear();
-            self.write_body(&mut scratch.body).map_err(|refused| {
-                EngineError::InvalidArgument(match refused {
-                    Refused::Deep => {
-                        format!("attribute nested deeper than {ATTRIBUTE_DEPTH_MAX} levels")
-                    }
-                    Refused::Torn => "a row of a batch was begun and not finished".to_owned(),
-                })
-            })?;
-            let encoded = scratch.seal(self.logs.is_empty() && self.spans.is_empty());
+            self.write_body(&mut scratch.body)?;
+            let encoded = scratch.seal();
             scratch.trim();
             encoded
         })
+    }
+
+    /// Encodes a record that is stored as it is, behind the place of its header: large ones are not
+    /// copied.
+    fn encode_in_place(&self) -> Result<EncodedRecord> {
+        let logs = self.logs.iter().map(|batch| batch.bytes());
+        let spans = self.spans.iter().map(|batch| batch.bytes());
+        let expected = logs.chain(spans).sum::<usize>();
+        let mut bytes = Vec::with_capacity(RECORD_HEADER_BYTES + expected);
+        bytes.resize(RECORD_HEADER_BYTES, 0);
+        self.write_body(&mut bytes)?;
+        let (header, body) = bytes.split_at_mut(RECORD_HEADER_BYTES);
+        check_size(body.len())?;
+        header.copy_from_slice(&RecordHeader::of(body, body.len() as u32, 0));
+        Ok(EncodedRecord { bytes })
     }
 
     fn check(&self) -> Result<()> {
@@ -96,7 +107,7 @@ impl RecordRef<'_> {
         Ok(())
     }
 
-    fn write_body(&self, out: &mut Vec<u8>) -> Result<(), Refused> {
+    fn write_body(&self, out: &mut Vec<u8>) -> Result<()> {
         let mut flags = 0;
         if self.batch.is_some() {
             flags |= body_flag::BATCH;
@@ -115,7 +126,14 @@ impl RecordRef<'_> {
         }
         self.write_metrics(out);
         self.write_changes(out);
-        self.write_rows(out)
+        self.write_rows(out).map_err(|refused| {
+            EngineError::InvalidArgument(match refused {
+                Refused::Deep => {
+                    format!("attribute nested deeper than {ATTRIBUTE_DEPTH_MAX} levels")
+                }
+                Refused::Torn => "a row of a batch was begun and not finished".to_owned(),
+            })
+        })
     }
 
     fn write_metrics(&self, out: &mut Vec<u8>) {
@@ -211,15 +229,11 @@ impl RecordRef<'_> {
 }
 
 impl Scratch {
-    /// Makes a record of the body, compressed if `is_packed` and if that makes it smaller.
-    fn seal(&mut self, is_packed: bool) -> Result<EncodedRecord> {
+    /// Makes a record of the body, compressed if that makes it smaller.
+    fn seal(&mut self) -> Result<EncodedRecord> {
         let size = self.body.len();
-        if size > RECORD_BODY_BYTES_MAX {
-            return Err(EngineError::InvalidArgument(format!(
-                "request of {size} bytes, at most {RECORD_BODY_BYTES_MAX} are accepted"
-            )));
-        }
-        let (payload, flags) = if is_packed && size >= COMPRESS_BYTES_MIN && self.compress() {
+        check_size(size)?;
+        let (payload, flags) = if size >= COMPRESS_BYTES_MIN && self.compress() {
             (&self.packed, RECORD_FLAG_ZSTD)
         } else {
             (&self.body, 0)
@@ -254,6 +268,16 @@ impl Scratch {
             self.body = Vec::new();
             self.packed = Vec::new();
         }
+    }
+}
+
+/// Refuses bodies that are larger than one may be.
+fn check_size(size: usize) -> Result<()> {
+    match size > RECORD_BODY_BYTES_MAX {
+        true => Err(EngineError::InvalidArgument(format!(
+            "request of {size} bytes, at most {RECORD_BODY_BYTES_MAX} are accepted"
+        ))),
+        false => Ok(()),
     }
 }
 

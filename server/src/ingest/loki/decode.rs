@@ -112,8 +112,9 @@ fn entries<'a>(
     sink: &mut LogSink<'_>,
     repeats: &mut u64,
 ) -> Result<(), WireError> {
-    // Lines of the time that came last, by their hashes: repeats come one after the other.
-    let mut last_time = None;
+    // Lines of the time that came last, by their hashes: repeats come one after the other. Of most
+    // times there is one.
+    let mut last = None;
     let mut lines = HashSet::new();
     let attributes_max = sink.limits().attributes_max;
     let mut fields = Reader::new(stream);
@@ -135,15 +136,19 @@ fn entries<'a>(
         };
         row.time = Some(time);
         let line = row.body.as_text().unwrap_or("").as_bytes();
-        if last_time == Some(time) {
-            if !lines.insert(xxh3_64(line)) {
-                *repeats += 1;
-                continue;
+        let hash = xxh3_64(line);
+        match last {
+            Some((same, first)) if same == time => {
+                lines.insert(first);
+                if !lines.insert(hash) {
+                    *repeats += 1;
+                    continue;
+                }
             }
-        } else {
-            last_time = Some(time);
-            lines.clear();
-            lines.insert(xxh3_64(line));
+            _ => {
+                last = Some((time, hash));
+                lines.clear();
+            }
         }
         let limits = sink.limits();
         let words = if time > limits.latest {
