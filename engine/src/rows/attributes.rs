@@ -228,3 +228,20 @@ impl<'a> Iterator for RawAttributes<'a> {
         Some((self.keys.get(number)?, value))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_have_one_number_whatever_comes_before_them() {
+        let mut table = KeyTable::default();
+        let sets = ["a b c", "a b c", "c a", "b", "b b a", "", "d c b a", "a d"];
+        for key in sets.iter().flat_map(|set| set.split(' ')) {
+            let number = table.number(key);
+            assert_eq!(table.get(number), Some(key));
+            assert_eq!(table.find(key), Some(number));
+        }
+        assert_eq!(table.iter().collect::<Vec<_>>(), ["a", "b", "c", "", "d"]);
+    }
+}
