@@ -11,8 +11,8 @@ use chronolith_engine::model::{
 };
 use chronolith_engine::rows::{
     AttributeChoice, AttributeScope, LogBatch, LogColumnSet, LogCondition, LogScanRequest,
-    RowOrder, SpanBatch, SpanColumnSet, SpanCondition, SpanScanRequest, TextPattern, TextTest,
-    ValueTest,
+    OUTLINE_SLOT, RowOrder, SpanBatch, SpanColumnSet, SpanCondition, SpanScanRequest, TextPattern,
+    TextTest, ValueTest,
 };
 use chronolith_engine::{Matcher, RequestContext, Store, StoreOptions};
 
@@ -318,4 +318,43 @@ fn rows_come_back_from_the_log() {
     expected.sort_unstable();
     assert_eq!(found, expected);
     assert_eq!(read_spans(&store, Vec::new()), [(1, 1, 2)]);
+}
+
+#[test]
+fn outlines_and_sizes_need_no_text() {
+    let (store, all) = filled();
+    let columns = LogColumnSet {
+        body_outline: true,
+        body_size: true,
+        ..LogColumnSet::default()
+    };
+    let wanted = LogScanRequest {
+        columns,
+        ..LogScanRequest::new(Vec::new(), TimeRange::ALL)
+    };
+    let size = |(app, _, number): &Line| format!("line {number} of app{app}").len() as i64;
+    let expected: i64 = all.iter().map(size).sum();
+    for sealed in [false, true] {
+        if sealed {
+            store.flush().unwrap();
+        }
+        let (mut bytes, mut rows, mut whole) = (0, 0, 0);
+        let scan = store.scan_log_blocks(&RequestContext::new(), &wanted);
+        for block in scan.unwrap() {
+            let block = block.unwrap();
+            rows += block.rows;
+            for row in 0..block.rows {
+                bytes += block.body_size.get(row);
+                let text = block.body.str(row);
+                assert!(
+                    text.starts_with("line ") && text.contains(" of app"),
+                    "{text}"
+                );
+                whole += usize::from(!text.contains(OUTLINE_SLOT));
+            }
+        }
+        assert_eq!((rows, bytes), (all.len(), expected), "sealed: {sealed}");
+        assert!(whole > 0 || sealed, "lines in the head come whole");
+        assert!(whole < rows / 2 || !sealed, "{whole} of {rows} lines");
+    }
 }

@@ -86,6 +86,11 @@ impl ActiveQuery {
         }
     }
 
+    /// Notes that all is done, where the answer goes another way.
+    pub fn finish(self) {
+        self.ticket.set(QueryState::Finished);
+    }
+
     /// A body of one piece, which holds the turn until it is sent.
     pub fn whole(self, bytes: impl Into<Bytes>) -> Body {
         self.pieces(std::iter::once(bytes.into()))

@@ -36,8 +36,8 @@ pub enum Command {
     Promql(QueryArgs),
     /// Run a SQL statement
     Sql(QueryArgs),
-    /// Evaluate a LogQL expression (not built yet)
-    Logql(Unbuilt),
+    /// Evaluate a LogQL expression
+    Logql(LogqlArgs),
     /// Evaluate a TraceQL expression: a search or a metrics query
     Traceql(TraceqlArgs),
     /// Export a store to Parquet, CSV or JSON lines
@@ -209,6 +209,20 @@ pub struct ExportArgs {
     /// Whose data.
     #[arg(long, default_value = "default")]
     pub tenant: String,
+}
+
+/// Arguments of `logql`.
+#[derive(Debug, Args)]
+pub struct LogqlArgs {
+    /// What all languages take.
+    #[command(flatten)]
+    pub query: QueryArgs,
+    /// The most lines of an answer.
+    #[arg(long, default_value_t = 100)]
+    pub limit: usize,
+    /// The oldest lines first rather than the newest.
+    #[arg(long)]
+    pub forward: bool,
 }
 
 /// Arguments of `backup`.

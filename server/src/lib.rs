@@ -30,6 +30,7 @@ pub mod routes;
 pub mod rows;
 pub mod scrape;
 pub mod state;
+pub mod tails;
 pub mod telemetry;
 pub mod wire;
 

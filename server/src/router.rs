@@ -92,6 +92,7 @@ fn is_open_to_all(path: &str) -> bool {
             | "/ping"
             | "/influx/ping"
             | "/influx/health"
+            | "/ready"
     )
 }
 

@@ -31,6 +31,7 @@ use crate::request::Caller;
 use crate::rows::StreamCache;
 use crate::scrape::manager::ScrapeManager;
 use crate::scrape::pushgateway::Pushgateway;
+use crate::tails::Tails;
 use crate::telemetry::{Exposition, Metrics};
 
 /// Write budgets are counted in this many bytes, so that a semaphore can hold large ones.
@@ -56,6 +57,7 @@ struct Shared {
     pushgateway: Arc<Pushgateway>,
     files: LogFiles,
     notifications: Notifications,
+    tails: Tails,
     lifecycle: Lifecycle,
     otlp: RwLock<Arc<Translator>>,
     streams: StreamCache,
@@ -74,11 +76,11 @@ struct Shared {
 }
 
 impl AppState {
-    /// Wraps an open store.
+    /// Wraps an open store, of which `tails` are told.
     ///
     /// # Errors
     /// The SQL engine cannot be set up.
-    pub fn new(store: Store, config: Config) -> Result<Self, SqlError> {
+    pub fn new(store: Store, config: Config, tails: Tails) -> Result<Self, SqlError> {
         let settings = &config.settings;
         let features = features(&settings.enable_feature);
         let promql = PromqlEngine::new(store.clone(), promql_options(settings, features));
@@ -111,6 +113,7 @@ impl AppState {
             pushgateway: Arc::new(Pushgateway::new(store.clone())),
             files: LogFiles::default(),
             notifications: Notifications::new(settings.notification_subscribers_max as usize),
+            tails,
             lifecycle: Lifecycle::new(config.file.clone()),
             otlp: RwLock::new(Arc::new(crate::otlp::translator(&config))),
             recent_pushes: RecentPushes::default(),
@@ -229,6 +232,12 @@ impl AppState {
         &self.0.notifications
     }
 
+    /// Who follows the logs.
+    #[must_use]
+    pub fn tails(&self) -> &Tails {
+        &self.0.tails
+    }
+
     /// The configuration file as it is in force, and the wish to end.
     #[must_use]
     pub fn lifecycle(&self) -> &Lifecycle {
@@ -303,6 +312,7 @@ impl AppState {
         self.0.stopping.store(true, Ordering::Release);
         self.0.notifications.raise(STOPPING);
         self.0.notifications.close();
+        self.0.tails.close();
     }
 
     /// Whether the server is on its way down.

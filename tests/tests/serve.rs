@@ -87,7 +87,7 @@ fn what_was_written_is_there_after_a_restart() {
 
 #[test]
 fn commands_that_are_not_built_say_so() {
-    let output = run(&["export", "all", "--limit", "3"]);
+    let output = run(&["import", "all", "--limit", "3"]);
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not built yet"));
     let help = run(&["serve", "--help"]);

@@ -252,6 +252,9 @@ pub struct LogBlock {
     pub body_kind: IntColumn,
     /// Text, or the stored form of a value.
     pub body: TextColumn,
+    /// Bytes of the body. Of a segment's rows that fit templates the mean of their block, so that the sum
+    /// over a block is exact and no text need be made.
+    pub body_size: IntColumn,
     /// The trace.
     pub trace_id: IdColumn<16>,
     /// The span.

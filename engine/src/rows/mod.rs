@@ -31,8 +31,8 @@ pub use block::{
 pub use fields::{BodyFields, FieldColumn, FieldForm, FieldValue, LineFields};
 pub use log_batch::{BodyKind, LogBatch, LogColumns, LogRowBuilder};
 pub use request::{
-    AttributeChoice, AttributeScope, LogColumnSet, LogCondition, LogScanRequest, RowOrder,
-    SpanColumnSet, SpanCondition, SpanScanRequest, TextPattern, TextTest, ValueTest,
+    AttributeChoice, AttributeScope, LogColumnSet, LogCondition, LogScanRequest, OUTLINE_SLOT,
+    RowOrder, SpanColumnSet, SpanCondition, SpanScanRequest, TextPattern, TextTest, ValueTest,
 };
 pub use select::{SCOPE_NAME, SCOPE_VERSION, Selection, stream_passes};
 pub use span_batch::{SpanBatch, SpanColumns, SpanFields, SpanRowBuilder};

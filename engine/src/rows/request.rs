@@ -211,6 +211,9 @@ pub enum AttributeChoice {
     All,
 }
 
+/// What stands for text that varies in [`LogColumnSet::body_outline`].
+pub const OUTLINE_SLOT: &str = "<_>";
+
 /// Which columns of log records a scan returns. Stream and time are always there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LogColumnSet {
@@ -220,6 +223,12 @@ pub struct LogColumnSet {
     pub severity: bool,
     /// [`super::LogBlock::body`] and its kind.
     pub body: bool,
+    /// The same column, with [`super::OUTLINE_SLOT`] for what varies, where that is known without
+    /// reading the text: of rows in segments that fit a template. Other rows come whole. Has no effect
+    /// beside `body`.
+    pub body_outline: bool,
+    /// [`super::LogBlock::body_size`].
+    pub body_size: bool,
     /// Trace and span ids.
     pub ids: bool,
     /// [`super::LogBlock::event_name`].
@@ -227,11 +236,19 @@ pub struct LogColumnSet {
 }
 
 impl LogColumnSet {
-    /// All.
+    /// Whether bodies are wanted, whole or in outline.
+    #[must_use]
+    pub fn wants_body(self) -> bool {
+        self.body || self.body_outline
+    }
+
+    /// All that was written; bodies whole.
     pub const ALL: Self = Self {
         observed_time: true,
         severity: true,
         body: true,
+        body_outline: false,
+        body_size: false,
         ids: true,
         event_name: true,
     };

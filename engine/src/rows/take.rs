@@ -347,6 +347,7 @@ impl LogBlock {
             severity_text: self.severity_text.take(rows),
             body_kind: self.body_kind.take(rows),
             body: self.body.take(rows),
+            body_size: self.body_size.take(rows),
             trace_id: self.trace_id.take(rows),
             span_id: self.span_id.take(rows),
             event_name: self.event_name.take(rows),
@@ -373,6 +374,7 @@ impl LogBlock {
         self.severity_text.append(len, &other.severity_text, more);
         self.body_kind.append(len, &other.body_kind, more);
         self.body.append(len, &other.body, more);
+        self.body_size.append(len, &other.body_size, more);
         self.trace_id.append(len, &other.trace_id, more);
         self.span_id.append(len, &other.span_id, more);
         self.event_name.append(len, &other.event_name, more);

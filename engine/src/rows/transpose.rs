@@ -186,6 +186,16 @@ fn texts(strings: &Strings, rows: &Selection, is_wanted: bool) -> TextColumn {
     TextColumn::Plain(taken)
 }
 
+fn sizes(strings: &Strings, rows: &Selection, is_wanted: bool) -> IntColumn {
+    if !is_wanted {
+        return IntColumn::Constant(0);
+    }
+    let size = |row| strings.get(row as usize).map_or(0, <[u8]>::len) as i64;
+    let mut sizes = Vec::with_capacity(rows.len());
+    rows.for_each(|row| sizes.push(size(row)));
+    IntColumn::Values(sizes)
+}
+
 fn ints<T: Copy + Into<i64>>(values: &[T], rows: &Selection, is_wanted: bool) -> IntColumn {
     let Some(first) = values.first().filter(|_| is_wanted) else {
         return IntColumn::Constant(0);
@@ -251,8 +261,9 @@ impl LogBatch {
             observed_time: ints(&columns.observed_time, rows, wanted.observed_time),
             severity: ints(&columns.severity, rows, wanted.severity),
             severity_text: texts(&columns.severity_text, rows, wanted.severity),
-            body_kind: ints(&columns.body_kind, rows, wanted.body),
-            body: texts(&columns.body, rows, wanted.body),
+            body_kind: ints(&columns.body_kind, rows, wanted.wants_body()),
+            body: texts(&columns.body, rows, wanted.wants_body()),
+            body_size: sizes(&columns.body, rows, wanted.body_size),
             trace_id: ids(&columns.trace_id, rows, wanted.ids),
             span_id: ids(&columns.span_id, rows, wanted.ids),
             event_name: texts(&columns.event_name, rows, wanted.event_name),

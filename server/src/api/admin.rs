@@ -34,7 +34,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// Lines of progress that may wait for a slow client.
 const PROGRESS_LINES_MAX: usize = 16;
 
-fn enabled(state: &AppState) -> Result<(), ApiError> {
+pub(super) fn enabled(state: &AppState) -> Result<(), ApiError> {
     if state.settings().enable_admin_api {
         return Ok(());
     }

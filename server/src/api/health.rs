@@ -18,7 +18,7 @@ pub async fn live() -> &'static str {
 ///
 /// A store that is full for a moment still answers queries; one whose log failed to sync takes no
 /// write until somebody restarts it.
-fn unready(state: &AppState) -> Option<String> {
+pub(super) fn unready(state: &AppState) -> Option<String> {
     if state.is_stopping() {
         return Some("stopping".into());
     }

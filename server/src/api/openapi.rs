@@ -250,6 +250,10 @@ fn responses(version: Version, route: &Route) -> Yaml {
         Answer::NothingOrEnvelope => vec![ok(vec![envelope()]), nothing()],
         Answer::Body(types) => vec![ok(types.iter().map(|t| (*t, anything())).collect())],
         Answer::JsonLines => vec![ok(vec![("application/x-ndjson", items("SearchLine"))])],
+        Answer::WebSocket => vec![(
+            "101",
+            Yaml::map([("description", Yaml::from("A websocket begins."))]),
+        )],
         Answer::Events => vec![
             ok(vec![("text/event-stream", items("Notification"))]),
             (

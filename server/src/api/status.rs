@@ -86,6 +86,10 @@ pub async fn flags(State(state): State<AppState>) -> Response {
 
 /// `GET /api/v1/status/config`: the settings as YAML, and the file's sections without secrets.
 pub async fn config(State(state): State<AppState>) -> Response {
+    answer(&json!({ "yaml": config_yaml(&state) }))
+}
+
+pub(super) fn config_yaml(state: &AppState) -> String {
     let config = state.config();
     let mut yaml = String::new();
     for (setting, (text, _)) in TABLE.iter().zip(&config.sources) {
@@ -104,7 +108,7 @@ pub async fn config(State(state): State<AppState>) -> Response {
             yaml.push_str(&format!("{name}: {shown}\n"));
         }
     }
-    answer(&json!({ "yaml": yaml }))
+    yaml
 }
 
 /// Replaces what stands under keys that hold passwords, tokens and keys.

@@ -5,6 +5,7 @@ mod check;
 mod demo;
 mod export;
 mod inspect;
+mod logql;
 mod progress;
 mod query;
 mod remote;
@@ -32,7 +33,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
         Command::Demo(args) => demo::run(&args),
         Command::Promql(args) => query::promql(&args),
         Command::Sql(args) => query::sql(&args),
-        Command::Logql(_) => Ok(not_built("logql")),
+        Command::Logql(args) => logql::logql(&args),
         Command::Traceql(args) => traceql::traceql(&args),
         Command::Export(args) => export::run(&args),
         Command::Import(_) => Ok(not_built("import")),

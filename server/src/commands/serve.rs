@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
-use chronolith_engine::{EngineError, Store, StoreOptions, SyncMode};
+use chronolith_engine::{EngineError, RowObservers, Store, StoreOptions, SyncMode};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -24,6 +24,7 @@ use crate::listen::{self, Authenticator, Bound, Limits};
 use crate::router::{otlp_grpc_router, otlp_router, router};
 use crate::scrape::config::ScrapeConfigs;
 use crate::state::AppState;
+use crate::tails::Tails;
 use crate::telemetry::{init_logging, self_scrape};
 
 /// How long answers under way may take after the signal. With the time to close the store this
@@ -135,14 +136,17 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         ),
     };
 
+    let tails = Tails::new(settings.tail_clients_max as usize);
     let store = {
         let (settings, tenants) = (settings.clone(), config.tenants.clone());
-        tokio::task::spawn_blocking(move || open_store(&settings, &tenants)).await??
+        let mut observers = RowObservers::default();
+        observers.push(Arc::new(tails.clone()));
+        tokio::task::spawn_blocking(move || open_store(&settings, &tenants, observers)).await??
     };
     // The HTTP client of scrapes takes the process' default provider. An error means that there is
     // one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let state = AppState::new(store, config)?;
+    let state = AppState::new(store, config, tails)?;
     state
         .scraper()
         .apply(&scrape_configs)
@@ -228,6 +232,8 @@ impl Running {
         for serving in self.serving {
             let _ = serving.await;
         }
+        // Websockets are no requests under way: those who follow logs are told on their own.
+        let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.state.tails().emptied()).await;
         self.state.scraper().shutdown().await;
         self.state.files().shutdown().await;
         let store = self.state.store().clone();
@@ -362,8 +368,15 @@ fn connections_max(settings: &Settings) -> usize {
 }
 
 /// Opens the store with the share of the memory that is its own.
-fn open_store(settings: &Settings, tenants: &Tenants) -> anyhow::Result<Store> {
-    let options = store_options(settings, tenants);
+fn open_store(
+    settings: &Settings,
+    tenants: &Tenants,
+    observers: RowObservers,
+) -> anyhow::Result<Store> {
+    let options = StoreOptions {
+        observers,
+        ..store_options(settings, tenants)
+    };
     Store::open(&settings.data_dir, options).map_err(|error| match error {
         EngineError::Locked { .. } => anyhow!("cannot open the store: {error}"),
         other => anyhow!(

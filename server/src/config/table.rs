@@ -174,6 +174,8 @@ settings! {
     search_limit_max: u32 = "10000";
     /// Listeners to `/api/v1/notifications/live` at the same time; more get 204.
     notification_subscribers_max: u32 = "16";
+    /// Clients that follow logs at `/loki/api/v1/tail` at the same time; more get 429.
+    tail_clients_max: u32 = "64";
     /// Answer `/-/reload` and `/-/quit`; without it they are refused with 403.
     enable_lifecycle: bool = "off";
     /// Queries that take longer are logged with their text; 0 logs none.

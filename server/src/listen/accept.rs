@@ -14,10 +14,10 @@ use http::{Request, Response};
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
@@ -130,14 +130,20 @@ pub async fn serve(
         let service = Service {
             router: router.clone(),
             activity: Arc::clone(&activity),
+            place: Place {
+                _slot: Arc::new(slot),
+                _open: Arc::new(OpenConnection::new(&open)),
+            },
         };
-        let (tls, watcher) = (bound.tls.clone(), graceful.watcher());
+        let tls = bound.tls.clone();
+        let ending = Ending {
+            stop: stop.clone(),
+            _watcher: graceful.watcher(),
+        };
         let http2_only = bound.http2_only;
-        let open = OpenConnection::new(&open);
         tokio::spawn(async move {
-            let _held = (slot, open);
             let ended = tokio::select! {
-                ended = connection(stream, tls, http2_only, service, limits, watcher) => ended,
+                ended = connection(stream, tls, http2_only, service, limits, ending) => ended,
                 () = activity.evicted() => Err("idle, and others need the place".to_owned()),
             };
             if let Err(error) = ended {
@@ -154,19 +160,33 @@ pub async fn serve(
     }
 }
 
+/// How a connection hears of the end, and is waited for.
+struct Ending {
+    stop: watch::Receiver<bool>,
+    /// The server waits until it is dropped.
+    _watcher: Watcher,
+}
+
+impl Ending {
+    /// Returns when the server stops.
+    async fn told(&mut self) {
+        let _ = self.stop.wait_for(|stop| *stop).await;
+    }
+}
+
 async fn connection(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     http2_only: bool,
     service: Service,
     limits: Limits,
-    watcher: hyper_util::server::graceful::Watcher,
+    ending: Ending,
 ) -> Result<(), String> {
     let Some(tls) = tls else {
         if http2_only {
-            return http2_connection(stream, service, limits, watcher).await;
+            return http2_connection(stream, service, limits, ending).await;
         }
-        return http1_connection(stream, service, limits, watcher).await;
+        return http1_connection(stream, service, limits, ending).await;
     };
     let handshake = tokio::time::timeout(limits.header_timeout, tls.accept(stream));
     let stream = handshake
@@ -174,9 +194,9 @@ async fn connection(
         .map_err(|_| "no TLS handshake in time".to_owned())?
         .map_err(|e| format!("TLS handshake: {e}"))?;
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-        http2_connection(stream, service, limits, watcher).await
+        http2_connection(stream, service, limits, ending).await
     } else {
-        http1_connection(stream, service, limits, watcher).await
+        http1_connection(stream, service, limits, ending).await
     }
 }
 
@@ -184,7 +204,7 @@ async fn http1_connection<S>(
     stream: S,
     service: Service,
     limits: Limits,
-    watcher: hyper_util::server::graceful::Watcher,
+    mut ending: Ending,
 ) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -197,18 +217,24 @@ where
         // A client that closes its side has left, as Go's server sees it: nothing else would end the
         // work for it before the first bytes of the answer.
         .half_close(false)
-        .serve_connection(TokioIo::new(stream), service);
-    watcher
-        .watch(connection)
-        .await
-        .map_err(|error| error.to_string())
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = ending.told() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    ended.map_err(|error| error.to_string())
 }
 
 async fn http2_connection<S>(
     stream: S,
     service: Service,
     limits: Limits,
-    watcher: hyper_util::server::graceful::Watcher,
+    mut ending: Ending,
 ) -> Result<(), String>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -220,10 +246,23 @@ where
         .keep_alive_interval(limits.header_timeout)
         .keep_alive_timeout(limits.header_timeout)
         .serve_connection(TokioIo::new(stream), service);
-    watcher
-        .watch(connection)
-        .await
-        .map_err(|error| error.to_string())
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = ending.told() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    ended.map_err(|error| error.to_string())
+}
+
+/// The place of a connection among those that may be open. Every request has it among its extensions:
+/// what goes on using the connection after the answer, as a websocket does, keeps it.
+#[derive(Clone)]
+pub struct Place {
+    _slot: Arc<OwnedSemaphorePermit>,
+    _open: Arc<OpenConnection>,
 }
 
 /// Passes the requests of one connection to the router and notes when there are none.
@@ -231,6 +270,7 @@ where
 struct Service {
     router: Router,
     activity: Arc<Activity>,
+    place: Place,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Service {
@@ -238,7 +278,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Error = Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(self.place.clone());
         let serving = self.activity.serving();
         let answer = self.router.clone().oneshot(request.map(Body::new));
         Box::pin(async move {

@@ -10,6 +10,6 @@ mod auth;
 mod idle;
 mod tls;
 
-pub use accept::{Bound, Limits, serve};
+pub use accept::{Bound, Limits, Place, serve};
 pub use auth::{Authenticator, Principal};
 pub use tls::acceptor;

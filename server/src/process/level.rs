@@ -10,7 +10,7 @@ use memchr::memmem;
 use crate::rows::{LogRow, Value};
 
 /// Attributes and labels that name the level, the strongest first.
-const KEYS: [&str; 10] = [
+pub const KEYS: [&str; 10] = [
     "level",
     "severity",
     "detected_level",

@@ -8,7 +8,7 @@
 //! **Invariants**: nothing here fails a request; what is decided per stream (rules by label, a level in
 //! the labels) is decided once per stream and request.
 
-mod level;
+pub mod level;
 mod redact;
 mod rules;
 

@@ -4,6 +4,7 @@
 //! a method or a parameter that the other does not. Adding an endpoint is adding an entry to
 //! [`table::ROUTES`], or to the table of its protocol.
 
+pub mod loki;
 pub mod parameters;
 pub mod table;
 pub mod traces;
@@ -134,6 +135,8 @@ pub enum Answer {
     JsonLines,
     /// Server-sent events; 204 when there is no room for another listener.
     Events,
+    /// A websocket.
+    WebSocket,
 }
 
 /// What a request's body holds.
@@ -217,7 +220,7 @@ impl Route {
 }
 
 /// The table, in parts.
-pub static TABLES: &[&[Route]] = &[table::ROUTES, traces::ROUTES];
+pub static TABLES: &[&[Route]] = &[table::ROUTES, loki::ROUTES, traces::ROUTES];
 
 /// Every route of the main port.
 pub fn routes() -> impl Iterator<Item = &'static Route> {

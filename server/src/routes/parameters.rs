@@ -546,3 +546,50 @@ pub(super) const EXPORT_FORMAT: Parameter = optional(
     "The file's format; default parquet.",
 );
 pub(super) const PAGE_FILE: Parameter = required("file", Kind::Path, "The file's name.");
+pub(super) const LOG_SELECTOR: Parameter = required(
+    "query",
+    Kind::Text,
+    "A selector of log streams, with or without filters.",
+);
+pub(super) const TARGET_LABELS: Parameter = optional(
+    "targetLabels",
+    Kind::Text,
+    "The labels that are told apart, with commas between; default those of the selector.",
+);
+pub(super) const AGGREGATE_BY: Parameter = optional(
+    "aggregateBy",
+    Kind::Choice(&["series", "labels"]),
+    "Add up by combinations of labels, or by the labels' names alone; default series.",
+);
+pub(super) const VOLUMES: Parameter =
+    optional("limit", Kind::Count, "The most volumes; default 100.");
+pub(super) const FIELD_LINES: Parameter = optional(
+    "line_limit",
+    Kind::Count,
+    "How many of the last lines are looked at; default 1000.",
+);
+pub(super) const FIELDS: Parameter = optional(
+    "limit",
+    Kind::Count,
+    "The most fields or values; default and at most 1000.",
+);
+pub(super) const FIELD_NAME: Parameter = required("name", Kind::Path, "A field's name.");
+pub(super) const PATTERN_STEP: Parameter = optional(
+    "step",
+    Kind::Duration,
+    "Lines are counted in pieces of this length; at least 10 s.",
+);
+pub(super) const LOGQL_LINES: Parameter =
+    required("query", Kind::Text, "A LogQL expression that gives lines.");
+pub(super) const DELAY_FOR: Parameter = optional(
+    "delay_for",
+    Kind::Count,
+    "Seconds for which lines are held back for others to come, 0 to 5; default 0.",
+);
+pub(super) const DELETE_START: Parameter = required(
+    "start",
+    Kind::Text,
+    "Nanoseconds, seconds with a fraction, or RFC 3339.",
+);
+pub(super) const REQUEST_ID: Parameter =
+    required("request_id", Kind::Text, "A request of the list.");

@@ -1,4 +1,4 @@
-//! The table itself.
+//! The table of what is not Loki's.
 
 use axum::extract::DefaultBodyLimit;
 use axum::routing::on;
@@ -6,8 +6,8 @@ use axum::routing::on;
 use super::parameters::*;
 use super::{Answer, Route, Tag, Verb};
 use crate::api::{
-    admin, export, federate, health, lifecycle, log_files, loki as loki_api, metadata,
-    notifications, openapi, query, rules, search, sql, status, targets,
+    admin, export, federate, health, lifecycle, log_files, metadata, notifications, openapi, query,
+    rules, search, sql, status, targets,
 };
 use crate::ingest::{elastic, influx, loki, pushgateway, remote_write, zipkin};
 use crate::otlp;
@@ -120,63 +120,6 @@ pub static ROUTES: &[Route] = &[
         "application/vnd.apache.arrow.stream",
         "application/vnd.apache.parquet",
     ])),
-    // Logs, as Loki answers them.
-    Route::new(
-        "/loki/api/v1/query",
-        GET_POST,
-        Tag::Query,
-        "Evaluates LogQL at one time.",
-        |m| on(m, loki_api::instant),
-    )
-    .takes(&[LOGQL, LOKI_TIME, LINES, DIRECTION, TIMEOUT])
-    .answers(JSON),
-    Route::new(
-        "/loki/api/v1/query_range",
-        GET_POST,
-        Tag::Query,
-        "Lines of a range, or a LogQL metric at every step of it.",
-        |m| on(m, loki_api::range),
-    )
-    .takes(&[
-        LOGQL, LOKI_START, LOKI_END, SINCE, LOKI_STEP, INTERVAL, LINES, DIRECTION, TIMEOUT,
-    ])
-    .answers(JSON),
-    Route::new(
-        "/loki/api/v1/format_query",
-        GET_POST,
-        Tag::Query,
-        "A LogQL expression as people read it.",
-        |m| on(m, loki_api::format_query),
-    )
-    .takes(&[LOGQL])
-    .answers(JSON),
-    Route::new(
-        "/loki/api/v1/labels",
-        GET_POST,
-        Tag::Metadata,
-        "Label names of log streams, sorted.",
-        |m| on(m, loki_api::label_names),
-    )
-    .takes(&[STREAMS, LOKI_START, LOKI_END, SINCE])
-    .answers(JSON),
-    Route::new(
-        "/loki/api/v1/label/{name}/values",
-        GET_POST,
-        Tag::Metadata,
-        "Values of a label of log streams, sorted.",
-        |m| on(m, loki_api::label_values),
-    )
-    .takes(&[LABEL_NAME, STREAMS, LOKI_START, LOKI_END, SINCE])
-    .answers(JSON),
-    Route::new(
-        "/loki/api/v1/series",
-        GET_POST,
-        Tag::Metadata,
-        "Label sets of the log streams that pass a selector.",
-        |m| on(m, loki_api::series),
-    )
-    .takes(&[MATCH, LOKI_START, LOKI_END, SINCE])
-    .answers(JSON),
     // What there is.
     Route::new(
         "/api/v1/series",

@@ -14,7 +14,7 @@ pub const SERVICE_NAME: &str = "service_name";
 pub const UNKNOWN_SERVICE: &str = "unknown_service";
 
 /// Labels that name the service when [`SERVICE_NAME`] is missing, the first that is there.
-const SERVICE_LABELS: [&str; 14] = [
+pub const SERVICE_LABELS: [&str; 14] = [
     "service",
     "app",
     "application",

@@ -20,6 +20,7 @@ mod columns;
 mod encode;
 mod forms;
 mod indices;
+mod outline;
 mod plan;
 mod reader;
 mod search;

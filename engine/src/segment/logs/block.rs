@@ -10,7 +10,8 @@ use crate::error::{EngineError, Result};
 use crate::model::TraceId;
 use crate::rows::{
     AttributeScope, BodyFields, IdColumn, IntColumn, LineFields, LogBlock, LogColumnSet,
-    LogCondition, LogScanRequest, Selection, Streams, TextColumn, TextTest, ValueTest,
+    LogCondition, LogScanRequest, OUTLINE_SLOT, Selection, Streams, TextColumn, TextTest,
+    ValueTest,
 };
 
 use super::super::column::bad_block;
@@ -167,6 +168,7 @@ impl<'a> OpenBlock<'a> {
                 severity_text: TextColumn::default(),
                 body_kind: IntColumn::Constant(0),
                 body: TextColumn::default(),
+                body_size: IntColumn::Constant(0),
                 trace_id: IdColumn::None,
                 span_id: IdColumn::None,
                 event_name: TextColumn::default(),
@@ -352,6 +354,50 @@ impl<'a> OpenBlock<'a> {
         Ok(Some((found, TextColumn::Plain(bodies))))
     }
 
+    /// Bodies in outline, where they are made of templates; of rows that are not chosen too.
+    fn outlines(&self) -> Result<Option<TextColumn>> {
+        // What stands for a value that is no text cannot be read without it.
+        if self.details.find(Field::BodyKind).is_some() {
+            return Ok(None);
+        }
+        let (Some(entry), Some(block)) = (self.details.find(Field::Body), self.templates()?) else {
+            return Ok(None);
+        };
+        let Some(templates) = block.templates() else {
+            return Ok(None);
+        };
+        let outlines = templates
+            .outlines(OUTLINE_SLOT.as_bytes())
+            .map_err(|error| bad_block(self.source.file, entry.offset, &error))?;
+        Ok(Some(TextColumn::Dictionary {
+            keys: outlines.keys,
+            values: outlines.values,
+        }))
+    }
+
+    /// Sizes of the bodies, of rows that are not chosen too.
+    fn body_sizes(&mut self) -> Result<IntColumn> {
+        let templates = self.templates()?.and_then(TextBlock::templates);
+        if let Some(total) = templates.map(|block| block.bytes_total() as u64) {
+            // Row i has what total * (i + 1) / count exceeds total * i / count: the sum is the total.
+            let count = self.row_count as u64;
+            // Both are below 2^32.
+            let up_to = |row: u64| (total * row / count) as i64;
+            let sizes = (0..count).map(|row| up_to(row + 1) - up_to(row));
+            return Ok(IntColumn::Values(sizes.collect()));
+        }
+        self.body()?;
+        let body = &self.block.body;
+        Ok(match body {
+            TextColumn::Constant(text) => IntColumn::Constant(text.len() as i64),
+            _ => IntColumn::Values(
+                (0..self.row_count)
+                    .map(|row| body.get(row).len() as i64)
+                    .collect(),
+            ),
+        })
+    }
+
     fn attribute(&mut self, key: &Arc<str>) -> Result<()> {
         if !self.decoded_keys.contains(key) {
             let columns = self.attributes.of_key(key)?;
@@ -461,6 +507,14 @@ impl<'a> OpenBlock<'a> {
                 Some(_) => self.block.body_kind = self.ints(Field::BodyKind)?,
                 None => self.body()?,
             }
+        } else if wanted.body_outline {
+            match self.outlines()? {
+                Some(outlines) => {
+                    self.block.body_kind = self.ints(Field::BodyKind)?;
+                    self.block.body = outlines;
+                }
+                None => self.body()?,
+            }
         }
         let attributes = match &request.attributes {
             crate::rows::AttributeChoice::Keys(keys) => {
@@ -473,6 +527,9 @@ impl<'a> OpenBlock<'a> {
             }
             choice => self.attributes.choose(choice)?,
         };
+        if wanted.body_size {
+            self.block.body_size = self.body_sizes()?;
+        }
         if wanted.observed_time {
             self.block.observed_time = self.observed_times()?;
         }
@@ -584,7 +641,7 @@ fn forget_unwanted(block: &mut LogBlock, wanted: LogColumnSet) {
         block.severity = IntColumn::Constant(0);
         block.severity_text = TextColumn::default();
     }
-    if !wanted.body {
+    if !wanted.wants_body() {
         block.body_kind = IntColumn::Constant(0);
         block.body = TextColumn::default();
     }

@@ -194,6 +194,11 @@ impl LogQlEngine {
         &self.inner.options
     }
 
+    /// Where rows come from.
+    pub fn source(&self) -> &dyn LogSource {
+        &*self.inner.source
+    }
+
     /// Parses a query.
     ///
     /// # Errors

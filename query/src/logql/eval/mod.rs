@@ -8,6 +8,7 @@
 mod accumulate;
 mod codes;
 mod engine;
+pub mod explore;
 mod failure;
 mod fold;
 mod log_query;
@@ -17,6 +18,8 @@ mod range_scan;
 mod result;
 mod rows;
 mod source;
+mod tail;
+mod to_arrow;
 mod window;
 
 pub use engine::{LogQlEngine, LogQlOptions, Query, QueryParams};
@@ -26,6 +29,7 @@ pub use result::{
     LabelPairs, Point, QueryResult, QueryStats, QueryValue, Series, StreamEntry, StreamResult,
 };
 pub use source::{LogBlocks, LogSource, MemoryLogs, StoreLogs};
+pub use tail::LineTail;
 
 use chronolith_engine::Matcher;
 

@@ -46,6 +46,17 @@ pub struct StreamResult {
 }
 
 impl StreamResult {
+    /// The same labels without lines.
+    #[must_use]
+    pub fn without_entries(&self) -> Self {
+        Self {
+            stream: self.stream.clone(),
+            metadata: self.metadata.clone(),
+            parsed: self.parsed.clone(),
+            entries: Vec::new(),
+        }
+    }
+
     /// All labels: those of the stream, then metadata, then what was parsed.
     pub fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         let all = self.stream.iter().chain(&self.metadata).chain(&self.parsed);

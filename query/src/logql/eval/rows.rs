@@ -22,6 +22,11 @@ pub(super) struct StreamInfo {
 }
 
 impl StreamInfo {
+    /// The labels of the stream in their one encoding.
+    pub(super) fn label_bytes(&self) -> &[u8] {
+        self.stream.labels.as_bytes()
+    }
+
     /// The labels of the stream.
     pub(super) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
         self.stream

@@ -95,7 +95,11 @@ fn passes(stream: &Stream, matchers: &[Matcher]) -> bool {
 }
 
 /// The rows of a batch that a request asks for.
-fn select(batch: &LogBatch, context: &RequestContext, request: &LogScanRequest) -> LogBlock {
+pub(super) fn select(
+    batch: &LogBatch,
+    context: &RequestContext,
+    request: &LogScanRequest,
+) -> LogBlock {
     let streams: Vec<bool> = batch
         .streams()
         .iter()

@@ -306,7 +306,7 @@ pub(super) fn unescape(raw: &[u8], out: &mut Vec<u8>) -> bool {
 }
 
 /// Appends a value as a label has it; false for what is no label.
-fn write_value(value: Value<'_>, out: &mut Vec<u8>) -> bool {
+pub(super) fn write_value(value: Value<'_>, out: &mut Vec<u8>) -> bool {
     match value {
         Value::String(raw, false) => out.extend_from_slice(raw),
         Value::String(raw, true) => {

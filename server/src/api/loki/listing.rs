@@ -5,7 +5,7 @@ use axum::response::{IntoResponse, Response};
 use chronolith_engine::model::{Labels, Signal, TimeRange};
 use chronolith_engine::{Matcher, RequestContext};
 use chronolith_query::logql::eval::selector_matchers;
-use http::header;
+use http::{HeaderName, header};
 
 use super::LokiError;
 use super::times::range_ns;
@@ -16,10 +16,13 @@ use crate::request::Caller;
 use crate::state::AppState;
 use crate::wire::json::{push_array, push_labels, push_string};
 
+/// The header of answers in JSON.
+pub(super) const JSON: [(HeaderName, &str); 1] =
+    [(header::CONTENT_TYPE, "application/json; charset=UTF-8")];
 /// How far listings look back unless the client says: six hours, as Loki does.
 const LISTING_RANGE_NS: i64 = 6 * 3_600_000_000_000;
 
-fn listing_range(params: &Params) -> Result<TimeRange, ApiError> {
+pub(super) fn listing_range(params: &Params) -> Result<TimeRange, ApiError> {
     let (mut start, end) = range_ns(params)?;
     if params.get_filled("start").is_none() && params.get_filled("since").is_none() {
         start = end.saturating_sub(LISTING_RANGE_NS);
@@ -28,7 +31,7 @@ fn listing_range(params: &Params) -> Result<TimeRange, ApiError> {
 }
 
 /// The matchers of a selector; none for an empty one.
-fn matchers(text: Option<&str>) -> Result<Vec<Matcher>, LokiError> {
+pub(super) fn matchers(text: Option<&str>) -> Result<Vec<Matcher>, LokiError> {
     match text.filter(|text| !text.trim().is_empty() && *text != "{}") {
         None => Ok(Vec::new()),
         Some(text) => Ok(selector_matchers(text)?),
@@ -36,7 +39,7 @@ fn matchers(text: Option<&str>) -> Result<Vec<Matcher>, LokiError> {
 }
 
 /// Runs a listing in its turn and answers what it writes.
-async fn list(
+pub(super) async fn list(
     state: AppState,
     caller: Caller,
     params: &Params,
@@ -47,10 +50,7 @@ async fn list(
     let begun = ActiveQuery::begin(&state, &caller, ("loki listing", &what), timeout).await;
     let (mut active, context) = begun?;
     match state.blocking(move |state| work(state, &context)).await {
-        Ok(body) => {
-            let json = [(header::CONTENT_TYPE, "application/json; charset=UTF-8")];
-            Ok((json, active.whole(body)).into_response())
-        }
+        Ok(body) => Ok((JSON, active.whole(body)).into_response()),
         Err(error) => {
             active.fail(&error);
             Err(error.into())

@@ -71,7 +71,7 @@ pub async fn range(
     run(state, caller, &headers, &params, wanted).await
 }
 
-fn limit(params: &Params) -> Result<usize, ApiError> {
+pub(super) fn limit(params: &Params) -> Result<usize, ApiError> {
     match params.get_filled("limit") {
         None => Ok(LIMIT_DEFAULT),
         Some(text) => match text.parse() {
@@ -81,7 +81,7 @@ fn limit(params: &Params) -> Result<usize, ApiError> {
     }
 }
 
-fn direction(params: &Params) -> Result<Direction, ApiError> {
+pub(super) fn direction(params: &Params) -> Result<Direction, ApiError> {
     match params.get_filled("direction") {
         None => Ok(Direction::Backward),
         Some(text) if text.eq_ignore_ascii_case("backward") => Ok(Direction::Backward),
@@ -105,14 +105,7 @@ async fn run(
     let timeout = params.timeout(state.settings().query_timeout)?;
     let begun = ActiveQuery::begin(&state, &caller, ("logql", text), timeout).await;
     let (mut active, context) = begun?;
-    let categorized = headers
-        .get(ENCODING_FLAGS)
-        .and_then(|flags| flags.to_str().ok())
-        .is_some_and(|flags| {
-            flags
-                .split(',')
-                .any(|flag| flag.trim() == "categorize-labels")
-        });
+    let categorized = is_categorized(headers);
     match engine.query(&context, &query, wanted).await {
         Ok(result) => {
             let answer = wire::answer(&result, categorized);
@@ -128,6 +121,15 @@ async fn run(
             Err(error.into())
         }
     }
+}
+
+/// Whether labels are wanted by where they come from.
+pub(super) fn is_categorized(headers: &HeaderMap) -> bool {
+    let flags = headers.get(ENCODING_FLAGS).and_then(|f| f.to_str().ok());
+    flags.is_some_and(|flags| {
+        let mut flags = flags.split(',');
+        flags.any(|flag| flag.trim() == "categorize-labels")
+    })
 }
 
 /// `GET|POST /loki/api/v1/format_query`

@@ -4,8 +4,48 @@ use std::fmt::Write as _;
 
 use chronolith_query::logql::eval::{Point, QueryResult, QueryValue, Series, StreamResult};
 
-use crate::wire::json::{push_array, push_string};
+use super::older;
+use crate::tails::Dropped;
+use crate::wire::json::{push_array, push_labels, push_string};
 use crate::wire::number;
+
+/// In which shape lines are answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// All labels together.
+    Plain,
+    /// Labels by where they come from.
+    Categorized,
+    /// As under `/api/prom`.
+    Older,
+}
+
+/// A frame of a tail.
+pub(super) fn frame(streams: &[StreamResult], dropped: &[Dropped], shape: Shape) -> String {
+    let mut out = String::from("{\"streams\":");
+    push_array(&mut out, streams, |out, stream| match shape {
+        Shape::Older => older::push_stream(out, stream),
+        shape => push_stream(out, stream, shape == Shape::Categorized),
+    });
+    if shape == Shape::Categorized {
+        out.push_str(",\"encodingFlags\":[\"categorize-labels\"]");
+    }
+    out.push_str(",\"dropped_entries\":");
+    push_array(&mut out, dropped, |out, dropped| {
+        let labels = &dropped.stream.labels;
+        out.push_str("{\"labels\":");
+        match shape {
+            Shape::Older => {
+                let pairs = labels.iter().map(|label| (label.name, label.value));
+                push_string(out, &older::selector(pairs));
+            }
+            _ => push_labels(out, labels),
+        }
+        let _ = write!(out, ",\"timestamp\":\"{}\"}}", dropped.time_ns);
+    });
+    out.push('}');
+    out
+}
 
 /// The whole answer of a query. `categorized`: labels of lines by where they came from, as Grafana asks
 /// for by a header.
@@ -47,7 +87,10 @@ pub(super) fn answer(result: &QueryResult, categorized: bool) -> String {
     out
 }
 
-fn push_pairs<'a>(out: &mut String, pairs: impl IntoIterator<Item = (&'a str, &'a str)>) {
+pub(super) fn push_pairs<'a>(
+    out: &mut String,
+    pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+) {
     out.push('{');
     for (index, (name, value)) in pairs.into_iter().enumerate() {
         if index > 0 {
