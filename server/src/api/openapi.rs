@@ -120,6 +120,10 @@ fn operation(version: Version, route: &Route, verb: Verb) -> Yaml {
             id.push_str(part);
         }
     }
+    // `/ready` and `/-/ready` are two paths.
+    if route.path.starts_with("/-/") {
+        id.push_str("_dash");
+    }
     // `/elastic` and `/elastic/` are two paths.
     if route.path.len() > 1 && route.path.ends_with('/') {
         id.push_str("_root");
