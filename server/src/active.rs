@@ -11,6 +11,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use chronolith_engine::RequestContext;
 use chronolith_query::running::{QueryState, QueryTicket};
+use futures::StreamExt as _;
 use tokio::sync::mpsc;
 
 use crate::error::ApiError;
@@ -111,7 +112,8 @@ impl ActiveQuery {
                 }
             }
         });
-        Body::from_stream(stream)
+        // Whoever compresses an answer asks once more after its end.
+        Body::from_stream(stream.fuse())
     }
 
     /// A body of `first`, which has come already so that errors before it could get a status of their
@@ -153,7 +155,8 @@ impl ActiveQuery {
             };
             Some((piece, (None, pieces, query)))
         });
-        Body::from_stream(stream)
+        // Whoever compresses an answer asks once more after its end.
+        Body::from_stream(stream.fuse())
     }
 }
 
