@@ -63,7 +63,7 @@ impl WebSocket {
     ///
     /// # Errors
     /// The connection ended, or nothing came.
-    pub fn next(&mut self) -> io::Result<Frame> {
+    pub fn receive(&mut self) -> io::Result<Frame> {
         loop {
             let mut head = [0; 2];
             self.stream.read_exact(&mut head)?;

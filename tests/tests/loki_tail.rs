@@ -26,7 +26,7 @@ fn path(query: &str, more: &str) -> String {
 }
 
 fn next_json(socket: &mut WebSocket) -> Value {
-    match socket.next().unwrap() {
+    match socket.receive().unwrap() {
         Frame::Text(text) => serde_json::from_str(&text).unwrap(),
         close => panic!("{close:?}"),
     }
@@ -95,7 +95,7 @@ fn lines_come_as_they_are_stored() {
     let (status, _) = server.stop();
     assert!(status.success());
     let end = loop {
-        if let Frame::Close(code, reason) = tail.next().unwrap() {
+        if let Frame::Close(code, reason) = tail.receive().unwrap() {
             break (code, reason);
         }
     };
@@ -125,7 +125,7 @@ fn tails_that_make_no_sense_are_refused() {
     // What is no frame ends the connection, and nothing else.
     let mut odd = WebSocket::open(&address, &path(r#"{app="a"}"#, ""), &[]).unwrap();
     odd.send_raw(&[0xff; 64]).unwrap();
-    while odd.next().is_ok() {}
+    while odd.receive().is_ok() {}
     assert_eq!(server.client().get("/-/ready").status, 200);
 }
 
