@@ -77,7 +77,7 @@ impl Source {
             Self::Gzip { path, decoder, at } => {
                 if *at > offset {
                     let file = File::open(&*path)?;
-                    *decoder = Box::new(MultiGzDecoder::new(BufReader::new(file)));
+                    **decoder = MultiGzDecoder::new(BufReader::new(file));
                     *at = 0;
                 }
                 let mut passed_over = [0_u8; SKIP_BYTES];

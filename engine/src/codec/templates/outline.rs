@@ -58,6 +58,7 @@ impl TemplateBlock<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::encode::NoSink;
     use super::super::{TemplateBlock, TemplateEncoder, TextColumn};
     use crate::codec::EncodeEffort;
 
@@ -81,7 +82,12 @@ mod tests {
         }
         let mut block = Vec::new();
         let column = TextColumn::new(&ends, &bytes);
-        TemplateEncoder::default().encode_templates(column, EncodeEffort::Flush, &mut block);
+        TemplateEncoder::default().encode_templates(
+            column,
+            EncodeEffort::Flush,
+            &mut NoSink,
+            &mut block,
+        );
         let opened = TemplateBlock::open(&block, lines.len(), bytes.len()).unwrap();
         let outlines = opened.outlines(b"<_>").unwrap();
         assert_eq!(outlines.keys.len(), lines.len());

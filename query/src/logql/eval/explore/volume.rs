@@ -282,7 +282,7 @@ impl Grouper {
             })
             .collect();
         // Of equal volumes those with the first labels come first.
-        volumes.sort_by(|a, b| b.bytes.cmp(&a.bytes));
+        volumes.sort_by_key(|volume| std::cmp::Reverse(volume.bytes));
         volumes.truncate(limit);
         volumes
     }
