@@ -2,10 +2,10 @@
 
 use super::names::{Observation, ObservedEvent, ObservedSpan, RunFields, Seen};
 
-/// Stages kept of one run; more are counted but not kept.
-const STAGES_MAX: usize = 512;
+/// Stages kept of one run; more are passed over.
+const STAGES_MAX: usize = 256;
 /// Bytes kept of a name or an error.
-const TEXT_BYTES_MAX: usize = 1024;
+const TEXT_BYTES_MAX: usize = 512;
 
 /// Where a run or a stage stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -107,6 +107,8 @@ pub struct Stage {
     pub span_id: Option<[u8; 8]>,
     /// What went wrong.
     pub error: Option<String>,
+    /// The latest turn that was seen: time, and how much it counts among turns of one moment.
+    turn: Option<(i64, u8)>,
 }
 
 impl Stage {
@@ -114,6 +116,24 @@ impl Stage {
     #[must_use]
     pub fn duration(&self) -> Option<i64> {
         Some(self.ended?.saturating_sub(self.started?))
+    }
+
+    /// Notes a turn; whether it is the latest, which decides the state.
+    fn is_latest(&mut self, time: i64, weight: u8) -> bool {
+        let is_latest = self.turn.is_none_or(|latest| (time, weight) >= latest);
+        if is_latest {
+            self.turn = Some((time, weight));
+        }
+        is_latest
+    }
+
+    fn end(&mut self, state: RunState, time: i64, weight: u8, error: Option<&str>) {
+        if self.is_latest(time, weight) {
+            self.state = state;
+            self.ended = Some(time);
+            self.error = (state == RunState::Failed)
+                .then(|| cut(error.filter(|e| !e.is_empty()).unwrap_or("failed")));
+        }
     }
 }
 
@@ -126,7 +146,7 @@ pub struct Run {
     pub trace_id: [u8; 16],
     /// The pipeline; empty while nobody said.
     pub pipeline: String,
-    /// Where it stands by what was seen. Lost and missed are judged by the book.
+    /// Where it stands by what was seen. Lost is judged by the book.
     pub state: RunState,
     /// When it was scheduled or queued.
     pub queued: Option<i64>,
@@ -152,9 +172,18 @@ pub struct Run {
     tokens_of_parts: f64,
     said_cost: bool,
     said_tokens: bool,
-    /// Whether an event or the root said how it ended (spans of stages do not).
-    is_settled: bool,
+    /// Parts that were added: a row that comes twice counts once.
+    parts: Vec<u64>,
+    /// When it was said last that the run begins. Ends before are those of earlier attempts.
+    last_start: Option<i64>,
+    /// Ends that were told, latest last.
+    ends: Vec<(i64, RunState)>,
 }
+
+/// Ends of a run that are kept.
+const ENDS_MAX: usize = 8;
+/// Parts of a run that are told apart; the rest is added without looking.
+const PARTS_MAX: usize = 512;
 
 fn cut(text: &str) -> String {
     let mut end = text.len().min(TEXT_BYTES_MAX);
@@ -183,7 +212,7 @@ impl Run {
         }
     }
 
-    /// Takes in what was seen.
+    /// Takes in what was seen. The same thing seen twice, or in another order, changes nothing.
     pub fn apply(&mut self, seen: &Observation<'_>) {
         let fields = &seen.fields;
         if self.trace_id == [0; 16] {
@@ -214,18 +243,26 @@ impl Run {
         self.see(event.time);
         let turn = turn_of(event.name);
         if let Some(name) = fields.stage {
-            self.stage_event(name, turn, event.time, fields.error);
+            self.stage_event(name, turn, event, fields.error);
         } else {
-            self.spend_whole(fields);
+            // What an ordinary record says of money is about itself, not about the run.
+            if turn != Turn::Alive {
+                self.spend_whole(fields);
+            }
             match turn {
                 Turn::Queued => self.queued = earlier(self.queued, event.time),
-                Turn::Started => self.started = earlier(self.started, event.time),
-                Turn::Ended(state) => self.settle(state, event.time),
+                Turn::Started => {
+                    self.started = earlier(self.started, event.time);
+                    self.last_start = later(self.last_start, event.time);
+                }
+                Turn::Ended(state) => self.note_end(state, event.time),
                 Turn::Alive => {}
             }
         }
         if event.is_error || turn == Turn::Ended(RunState::Failed) {
-            self.blame(event.time, fields.error.unwrap_or(event.name));
+            let words = [fields.error.unwrap_or(""), event.message, event.name];
+            let words = words.into_iter().find(|words| !words.is_empty());
+            self.blame(event.time, words.unwrap_or("failed"));
         }
         self.refresh();
     }
@@ -240,40 +277,44 @@ impl Run {
             self.root_span_id = Some(span.span_id);
             self.started = earlier(self.started, span.start);
             self.spend_whole(fields);
-            self.settle(state, span.end);
-        } else if let Some(name) = fields.stage {
-            self.stage_span(name, state, span);
-            self.spend_part(fields);
+            self.note_end(state, span.end);
         } else {
-            self.spend_part(fields);
+            if let Some(name) = fields.stage {
+                self.stage_span(name, state, span);
+            }
+            self.spend_part(u64::from_le_bytes(span.span_id), fields);
         }
         if let Some(error) = span.error {
             let words = [error, fields.error.unwrap_or(""), span.name];
             let words = words.into_iter().find(|words| !words.is_empty());
-            self.blame(span.end, words.unwrap_or(""));
+            self.blame(span.end, words.unwrap_or("failed"));
         }
         self.refresh();
     }
 
-    /// The run said how it ended. A failure outlives a later success of the same moment: roots of
-    /// retried runs end after their events.
-    fn settle(&mut self, state: RunState, time: i64) {
-        let newer = self.ended.is_none_or(|ended| time >= ended);
-        if !self.is_settled || (newer && self.state == RunState::Succeeded) {
-            self.state = state;
+    fn note_end(&mut self, state: RunState, time: i64) {
+        if self.ends.contains(&(time, state)) {
+            return;
         }
-        self.is_settled = true;
-        self.ended = later(self.ended, time);
+        let place = self.ends.partition_point(|end| *end < (time, state));
+        self.ends.insert(place, (time, state));
+        if self.ends.len() > ENDS_MAX {
+            self.ends.remove(0);
+        }
     }
 
     fn stage_of(&mut self, name: &str) -> Option<&mut Stage> {
+        let name = match name.len() > TEXT_BYTES_MAX {
+            true => &cut(name),
+            false => name,
+        };
         let found = self.stages.iter().position(|stage| stage.name == name);
         if found.is_none() && self.stages.len() >= STAGES_MAX {
             return None;
         }
         let at = found.unwrap_or_else(|| {
             self.stages.push(Stage {
-                name: cut(name),
+                name: name.to_owned(),
                 ..Stage::default()
             });
             self.stages.len() - 1
@@ -281,28 +322,40 @@ impl Run {
         self.stages.get_mut(at)
     }
 
-    fn stage_event(&mut self, name: &str, turn: Turn, time: i64, error: Option<&str>) {
+    fn stage_event(
+        &mut self,
+        name: &str,
+        turn: Turn,
+        event: &ObservedEvent<'_>,
+        error: Option<&str>,
+    ) {
+        // A record that mentions a stage does not make one.
+        if turn == Turn::Alive {
+            return;
+        }
         let Some(stage) = self.stage_of(name) else {
             return;
         };
+        let time = event.time;
         match turn {
-            Turn::Queued if stage.started.is_none() && stage.ended.is_none() => {
-                stage.state = RunState::Queued;
+            Turn::Queued => {
+                if stage.is_latest(time, 0) {
+                    stage.state = RunState::Queued;
+                }
             }
             Turn::Started => {
                 stage.started = earlier(stage.started, time);
-                if stage.state == RunState::Queued {
+                if stage.is_latest(time, 1) {
+                    // Perhaps once more, after an attempt that failed.
                     stage.state = RunState::Running;
+                    (stage.ended, stage.error) = (None, None);
                 }
             }
             Turn::Ended(state) => {
-                stage.ended = later(stage.ended, time);
-                stage.state = state;
-                if state == RunState::Failed {
-                    stage.error = Some(cut(error.unwrap_or("failed")));
-                }
+                let words = error.unwrap_or(event.message);
+                stage.end(state, time, 2, Some(words));
             }
-            Turn::Queued | Turn::Alive => {}
+            Turn::Alive => {}
         }
     }
 
@@ -311,12 +364,8 @@ impl Run {
             return;
         };
         stage.started = earlier(stage.started, span.start);
-        stage.ended = later(stage.ended, span.end);
         stage.span_id = Some(span.span_id);
-        stage.state = state;
-        if let Some(error) = span.error {
-            stage.error = Some(cut(if error.is_empty() { "failed" } else { error }));
-        }
+        stage.end(state, span.end, 3, span.error);
         self.started = earlier(self.started, span.start);
     }
 
@@ -332,7 +381,15 @@ impl Run {
         }
     }
 
-    fn spend_part(&mut self, fields: &RunFields<'_>) {
+    fn spend_part(&mut self, part: u64, fields: &RunFields<'_>) {
+        if fields.cost.is_none() && fields.tokens.is_none() {
+            return;
+        }
+        match self.parts.binary_search(&part) {
+            Ok(_) => return,
+            Err(place) if self.parts.len() < PARTS_MAX => self.parts.insert(place, part),
+            Err(_) => {}
+        }
         if let Some(cost) = fields.cost {
             self.cost_of_parts += cost;
             if !self.said_cost {
@@ -357,26 +414,42 @@ impl Run {
         }
     }
 
+    /// Puts stages in order and says where the run stands: by its ends since it began last. A failure
+    /// among them outlives a success, since roots of failed runs may end as if all were well.
     fn refresh(&mut self) {
         self.stages
             .sort_by_key(|stage| stage.started.or(stage.ended).unwrap_or(i64::MAX));
-        if !self.is_settled {
+        let since = self.last_start.unwrap_or(i64::MIN);
+        let ends = self.ends.iter().filter(|(time, _)| *time >= since);
+        self.ended = ends.clone().map(|(time, _)| *time).max();
+        let worst = ends
+            .map(|(_, state)| *state)
+            .max_by_key(|state| match state {
+                RunState::Failed => 2,
+                RunState::Cancelled => 1,
+                _ => 0,
+            });
+        self.state = worst.unwrap_or_else(|| {
             let begun = self.started.is_some() || !self.stages.is_empty();
-            self.state = match begun || self.queued.is_none() {
+            match begun || self.queued.is_none() {
                 true => RunState::Running,
                 false => RunState::Queued,
-            };
-        }
+            }
+        });
     }
 
     /// The stage that is under way, else the last one that was.
     #[must_use]
     pub fn current_stage(&self) -> Option<&Stage> {
-        let running = self.stages.iter().rev();
-        let running = running
-            .clone()
-            .find(|stage| stage.state == RunState::Running);
+        let mut latest_first = self.stages.iter().rev();
+        let running = latest_first.find(|stage| stage.state == RunState::Running);
         running.or(self.stages.last())
+    }
+
+    /// When it was queued, or began, or was seen.
+    #[must_use]
+    pub fn began(&self) -> i64 {
+        self.started.or(self.queued).unwrap_or(self.last_seen)
     }
 
     /// Nanoseconds from start to end, or to `now` while it lives.
@@ -392,13 +465,15 @@ impl Run {
         let stages: usize = self
             .stages
             .iter()
-            .map(|s| size_of::<Stage>() + s.name.len() + s.error.as_ref().map_or(0, String::len))
+            .map(|s| s.name.len() + s.error.as_ref().map_or(0, String::len))
             .sum();
         let error = self
             .first_error
             .as_ref()
             .map_or(0, |(_, words)| words.len());
-        size_of::<Self>() + self.run_id.len() + self.pipeline.len() + error + stages
+        let lists = self.stages.capacity() * size_of::<Stage>() + self.parts.capacity() * 8;
+        // The id stands in the book's lists as well.
+        size_of::<Self>() + 4 * self.run_id.len() + self.pipeline.len() + error + stages + lists
     }
 }
 
@@ -419,6 +494,7 @@ pub(crate) mod tests {
                 name,
                 time,
                 is_error: false,
+                message: "",
             }),
         }
     }
@@ -511,11 +587,79 @@ pub(crate) mod tests {
         let mut run = Run::new("r1");
         run.apply(&part);
         run.apply(&part);
+        assert_eq!(run.cost, Some(1.5), "a span that comes twice is one");
+        let mut other = span(5, false, 2, 3, None);
+        other.fields = part.fields;
+        run.apply(&other);
         assert_eq!((run.cost, run.tokens), (Some(3.0), Some(200.0)));
         let mut whole = span(1, true, 0, 9, None);
         whole.fields.cost = Some(3.25);
         run.apply(&whole);
-        run.apply(&part);
+        let mut late = span(6, false, 2, 3, None);
+        late.fields = part.fields;
+        run.apply(&late);
         assert_eq!((run.cost, run.tokens), (Some(3.25), Some(300.0)));
+    }
+
+    #[test]
+    fn an_attempt_after_a_failure_is_what_counts() {
+        let all = [
+            event("run.started", 0, None),
+            event("stage.started", 1, Some("load")),
+            event("stage.failed", 5, Some("load")),
+            event("run.failed", 6, None),
+            event("run.started", 10, None),
+            event("stage.started", 11, Some("load")),
+            event("stage.completed", 15, Some("load")),
+            event("run.completed", 16, None),
+        ];
+        let mut run = Run::new("r1");
+        all[..4].iter().for_each(|seen| run.apply(seen));
+        assert_eq!(run.state, RunState::Failed);
+        all[4..6].iter().for_each(|seen| run.apply(seen));
+        assert_eq!((run.state, run.ended), (RunState::Running, None));
+        assert_eq!(run.stages[0].state, RunState::Running);
+        all[6..].iter().for_each(|seen| run.apply(seen));
+        assert_eq!((run.state, run.ended), (RunState::Succeeded, Some(16)));
+        assert_eq!((run.stages[0].error.as_ref(), run.started), (None, Some(0)));
+        let mut backward = Run::new("r1");
+        all.iter().rev().for_each(|seen| backward.apply(seen));
+        assert_eq!(backward.state, run.state);
+        assert_eq!(backward.stages, run.stages);
+    }
+
+    #[test]
+    fn ordinary_records_say_only_that_a_run_lives() {
+        let mut run = Run::new("r1");
+        let mut line = event("", 7, Some("extract"));
+        run.apply(&line);
+        assert!(run.stages.is_empty());
+        assert_eq!((run.state, run.last_seen), (RunState::Running, 7));
+        let Seen::Event(record) = &mut line.what else {
+            return;
+        };
+        (record.is_error, record.message) = (true, "disk full");
+        run.apply(&line);
+        assert_eq!(run.first_error, Some((7, "disk full".to_owned())));
+        assert_eq!(run.state, RunState::Running);
+    }
+
+    #[test]
+    fn floods_of_stages_and_ends_stay_bounded() {
+        let mut run = Run::new(&"x".repeat(5_000));
+        for n in 0..5_000_i64 {
+            let name = format!("{n}{}", "s".repeat(2_000));
+            run.apply(&event("stage.started", n, Some(&name)));
+            run.apply(&event("run.failed", n, None));
+            let mut part = span(0, false, 0, 1, None);
+            if let Seen::Span(span) = &mut part.what {
+                span.span_id = n.to_le_bytes();
+            }
+            part.fields.cost = Some(1.0);
+            run.apply(&part);
+        }
+        assert_eq!(run.stages.len(), STAGES_MAX);
+        assert!(run.bytes() < 2 << 20, "{}", run.bytes());
+        assert_eq!(run.cost, Some(5_000.0));
     }
 }

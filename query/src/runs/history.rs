@@ -6,6 +6,8 @@ use super::fold::{Run, RunState};
 
 /// Values that "usual" looks back over.
 const KEPT: usize = 64;
+/// Stages of one pipeline of which a history is kept.
+const STAGES_KEPT: usize = 64;
 /// Fewer intervals than this make no schedule.
 const SCHEDULE_MIN: usize = 5;
 
@@ -55,23 +57,42 @@ pub struct PipelineHistory {
     pub stages: HashMap<String, Usual>,
     /// Order of the stages in the newest succeeded run.
     pub order: Vec<String>,
-    /// Nanoseconds between the schedules of consecutive runs.
-    pub intervals: Usual,
-    /// When the newest run was scheduled or began.
-    pub last_schedule: Option<i64>,
+    /// When the last runs were scheduled (or began, where nobody queues), ascending.
+    schedules: VecDeque<i64>,
+    /// When the newest run began whose stages are in `order`.
+    order_of: Option<i64>,
 }
 
 impl PipelineHistory {
-    /// Notes that a run was scheduled (or began, where nobody queues).
+    /// Notes that a run was scheduled (or began), in any order.
     pub fn note_schedule(&mut self, time: i64) {
-        match self.last_schedule {
-            Some(last) if time > last => {
-                self.intervals.push(time - last);
-                self.last_schedule = Some(time);
-            }
-            None => self.last_schedule = Some(time),
-            Some(_) => {}
+        let place = self.schedules.partition_point(|known| *known <= time);
+        self.schedules.insert(place, time);
+        if self.schedules.len() > KEPT {
+            self.schedules.pop_front();
         }
+    }
+
+    /// When the newest run was scheduled.
+    #[must_use]
+    pub fn last_schedule(&self) -> Option<i64> {
+        self.schedules.back().copied()
+    }
+
+    /// Whether a run was scheduled in a range of times, both ends included.
+    #[must_use]
+    pub fn has_schedule(&self, from: i64, to: i64) -> bool {
+        let first = self.schedules.partition_point(|known| *known < from);
+        self.schedules.get(first).is_some_and(|time| *time <= to)
+    }
+
+    /// About how many bytes of memory it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let names: usize = self.order.iter().map(|name| 2 * name.len() + 24).sum();
+        let values = |usual: &Usual| size_of::<Usual>() + 8 * usual.values.capacity();
+        let stages: usize = self.stages.values().map(|usual| 32 + values(usual)).sum();
+        size_of::<Self>() + names + stages + values(&self.durations) + 8 * self.schedules.capacity()
     }
 
     /// Takes in a run that has ended.
@@ -82,7 +103,8 @@ impl PipelineHistory {
         if let Some(duration) = run.ended.and_then(|ended| run.duration(ended)) {
             self.durations.push(duration);
         }
-        for stage in &run.stages {
+        let stages = run.stages.get(..STAGES_KEPT).unwrap_or(&run.stages);
+        for stage in stages {
             if let Some(duration) = stage.duration().filter(|_| stage.error.is_none()) {
                 self.stages
                     .entry(stage.name.clone())
@@ -90,21 +112,25 @@ impl PipelineHistory {
                     .push(duration);
             }
         }
-        self.order = run.stages.iter().map(|stage| stage.name.clone()).collect();
+        if self.order_of <= run.started {
+            self.order_of = run.started;
+            self.order = stages.iter().map(|stage| stage.name.clone()).collect();
+        }
         let order = &self.order;
         self.stages.retain(|name, _| order.contains(name));
     }
 
-    /// The time between two runs, if they come at regular times: half of the intervals lie within a
+    /// Nanoseconds between two runs, if they come at regular times: half of the intervals lie within a
     /// quarter of the median.
     #[must_use]
     pub fn period(&self) -> Option<i64> {
-        let median = self.intervals.median().filter(|median| *median > 0)?;
-        let (low, high) = (
-            self.intervals.quantile(0.25)?,
-            self.intervals.quantile(0.75)?,
-        );
-        let regular = self.intervals.count() >= SCHEDULE_MIN && high - low <= median / 4;
+        let mut intervals = Usual::default();
+        for (earlier, later) in self.schedules.iter().zip(self.schedules.iter().skip(1)) {
+            intervals.push(later.saturating_sub(*earlier));
+        }
+        let median = intervals.median().filter(|median| *median > 0)?;
+        let (low, high) = (intervals.quantile(0.25)?, intervals.quantile(0.75)?);
+        let regular = intervals.count() >= SCHEDULE_MIN && high.saturating_sub(low) <= median / 4;
         regular.then_some(median)
     }
 
@@ -122,7 +148,8 @@ impl PipelineHistory {
                 .unwrap_or(0)
                 .max(1)
         };
-        let total: i64 = self.order.iter().map(|name| usual(name)).sum();
+        let total = self.order.iter().map(|name| usual(name));
+        let total = total.fold(0_i64, i64::saturating_add);
         if self.order.is_empty() || total <= 0 {
             let usual = self.durations.median().filter(|usual| *usual > 0)?;
             return Some((run.duration(now)? as f64 / usual as f64).min(0.95));

@@ -1,5 +1,10 @@
 //! Which attributes make a row part of a run, and what is taken from it.
 
+use std::collections::HashMap;
+
+/// Bytes of a run id; what is longer is none.
+pub const RUN_ID_BYTES_MAX: usize = 256;
+
 /// An attribute value as far as runs look at it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Value<'a> {
@@ -12,11 +17,11 @@ pub enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// The text, if it is one.
+    /// The text, if it is one that says something.
     #[must_use]
     pub fn text(self) -> Option<&'a str> {
         match self {
-            Self::Text(text) => Some(text),
+            Self::Text(text) if !text.is_empty() => Some(text),
             _ => None,
         }
     }
@@ -45,8 +50,10 @@ pub struct RunNames {
     pub stage: Vec<String>,
     /// Money that was spent, in the unit that the source uses.
     pub cost: Vec<String>,
-    /// Tokens of language models; all that are there are added.
+    /// Tokens of language models, as one number.
     pub tokens: Vec<String>,
+    /// Parts of that number, which are added where it is not there itself.
+    pub token_parts: Vec<String>,
     /// Milliseconds between schedule and start.
     pub queue_ms: Vec<String>,
     /// Words about an error.
@@ -57,59 +64,170 @@ impl Default for RunNames {
     fn default() -> Self {
         let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
         Self {
-            run_id: list(&["execution_id", "run.id", "pipeline.run.id", "run_id"]),
-            pipeline: list(&["pipeline.name", "pipeline.id", "workflow.name"]),
-            stage: list(&["task.name", "stage.name", "step.name"]),
+            run_id: list(&["run.id", "execution_id", "pipeline.run.id", "run_id"]),
+            pipeline: list(&[
+                "pipeline.name",
+                "pipeline.id",
+                "workflow.name",
+                "pipeline_name",
+                "pipeline_id",
+            ]),
+            stage: list(&["task.name", "stage.name", "step.name", "task_id"]),
             cost: list(&["cost_dollars", "gen_ai.usage.cost", "cost"]),
-            tokens: list(&["gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"]),
+            tokens: list(&["tokens", "gen_ai.usage.total_tokens"]),
+            token_parts: list(&["gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"]),
             queue_ms: list(&["queue_ms", "pipeline.queue_ms"]),
-            error: list(&["error.message", "exception.message", "error.code", "error"]),
+            error: list(&[
+                "error.message",
+                "exception.message",
+                "error.code",
+                "error_code",
+                "error",
+            ]),
+        }
+    }
+}
+
+/// What an attribute says of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// The run's id.
+    RunId,
+    /// Its pipeline.
+    Pipeline,
+    /// A stage.
+    Stage,
+    /// Money.
+    Cost,
+    /// Tokens.
+    Tokens,
+    /// A part of the tokens.
+    TokenPart,
+    /// Milliseconds in the queue.
+    QueueMs,
+    /// Words about an error.
+    Error,
+}
+
+const FIELDS: usize = 8;
+
+/// A field, and how much its name is preferred: the smallest rank wins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot {
+    /// What it says.
+    pub field: Field,
+    rank: u8,
+}
+
+/// Ranks from here on are those of resource attributes: what a row says itself goes first.
+const RESOURCE_RANK: u8 = 64;
+/// Names of one field that are told apart by rank.
+const RANKS: usize = RESOURCE_RANK as usize - 1;
+
+impl Slot {
+    /// The same for an attribute of the resource.
+    #[must_use]
+    pub fn of_resource(self) -> Self {
+        Self {
+            rank: self.rank.saturating_add(RESOURCE_RANK),
+            ..self
         }
     }
 }
 
 impl RunNames {
-    /// Whether a key names a run id: what an index is kept for.
-    #[must_use]
-    pub fn is_run_id(&self, key: &str) -> bool {
-        self.run_id.iter().any(|name| name == key)
-    }
-
-    fn first<'a>(names: &[String], find: &impl Fn(&str) -> Option<Value<'a>>) -> Option<Value<'a>> {
-        names.iter().find_map(|name| find(name))
-    }
-
-    /// What an attribute set says of a run; `None` if it names none. `find` looks up the value of a key.
-    #[must_use]
-    pub fn read<'a>(&self, find: impl Fn(&str) -> Option<Value<'a>>) -> Option<RunFields<'a>> {
-        let run_id = Self::first(&self.run_id, &find)?.text()?;
-        if run_id.is_empty() {
-            return None;
-        }
-        Some(RunFields {
-            run_id,
-            ..self.read_rest(find)
+    /// Every name with its slot.
+    pub fn slots(&self) -> impl Iterator<Item = (&str, Slot)> {
+        let lists = [
+            (Field::RunId, &self.run_id),
+            (Field::Pipeline, &self.pipeline),
+            (Field::Stage, &self.stage),
+            (Field::Cost, &self.cost),
+            (Field::Tokens, &self.tokens),
+            (Field::TokenPart, &self.token_parts),
+            (Field::QueueMs, &self.queue_ms),
+            (Field::Error, &self.error),
+        ];
+        lists.into_iter().flat_map(|(field, names)| {
+            names.iter().enumerate().map(move |(rank, name)| {
+                let rank = rank.min(RANKS) as u8;
+                (name.as_str(), Slot { field, rank })
+            })
         })
     }
 
-    /// The same for a row that belongs to a run by its trace: the run id may be missing.
+    /// The slots by name; of a name that stands in two lists, the first counts.
     #[must_use]
-    pub fn read_rest<'a>(&self, find: impl Fn(&str) -> Option<Value<'a>>) -> RunFields<'a> {
-        let text = |names: &[String]| Self::first(names, &find).and_then(Value::text);
-        let number = |names: &[String]| Self::first(names, &find).and_then(Value::number);
-        let tokens: f64 = self
-            .tokens
-            .iter()
-            .filter_map(|name| find(name).and_then(Value::number))
-            .sum();
+    pub fn by_name(&self) -> HashMap<String, Slot> {
+        let mut by_name = HashMap::new();
+        for (name, slot) in self.slots() {
+            by_name.entry(name.to_owned()).or_insert(slot);
+        }
+        by_name
+    }
+}
+
+/// Puts the attributes of a row together, in any order.
+#[derive(Clone, Copy, Debug)]
+pub struct Collected<'a> {
+    best: [(u8, Value<'a>); FIELDS],
+    token_parts: Option<f64>,
+}
+
+impl Default for Collected<'_> {
+    fn default() -> Self {
+        Self {
+            best: [(u8::MAX, Value::Other); FIELDS],
+            token_parts: None,
+        }
+    }
+}
+
+impl<'a> Collected<'a> {
+    /// Takes a value; of one key sent twice the last counts.
+    #[inline]
+    pub fn take(&mut self, slot: Slot, value: Value<'a>) {
+        if slot.field == Field::TokenPart {
+            if let Some(part) = value.number() {
+                *self.token_parts.get_or_insert(0.0) += part;
+            }
+            return;
+        }
+        let says = match slot.field {
+            Field::RunId => value.text().is_some_and(|id| id.len() <= RUN_ID_BYTES_MAX),
+            Field::Pipeline | Field::Stage | Field::Error => value.text().is_some(),
+            _ => value.number().is_some(),
+        };
+        if let Some(best) = self.best.get_mut(slot.field as usize)
+            && says
+            && slot.rank <= best.0
+        {
+            *best = (slot.rank, value);
+        }
+    }
+
+    fn value(&self, field: Field) -> Value<'a> {
+        let best = self.best.get(field as usize);
+        best.map_or(Value::Other, |(_, value)| *value)
+    }
+
+    /// Whether a run is named.
+    #[must_use]
+    pub fn names_run(&self) -> bool {
+        self.value(Field::RunId).text().is_some()
+    }
+
+    /// What was said.
+    #[must_use]
+    pub fn fields(&self) -> RunFields<'a> {
         RunFields {
-            run_id: "",
-            pipeline: text(&self.pipeline),
-            stage: text(&self.stage),
-            error: text(&self.error),
-            cost: number(&self.cost),
-            tokens: (tokens > 0.0).then_some(tokens),
-            queue_ms: number(&self.queue_ms),
+            run_id: self.value(Field::RunId).text().unwrap_or(""),
+            pipeline: self.value(Field::Pipeline).text(),
+            stage: self.value(Field::Stage).text(),
+            error: self.value(Field::Error).text(),
+            cost: self.value(Field::Cost).number(),
+            tokens: self.value(Field::Tokens).number().or(self.token_parts),
+            queue_ms: self.value(Field::QueueMs).number(),
         }
     }
 }
@@ -136,12 +254,15 @@ pub struct RunFields<'a> {
 /// An event of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ObservedEvent<'a> {
-    /// Its name, such as `run.started`.
+    /// Its name, such as `run.started`; empty for an ordinary log record, which says only that the run
+    /// lives.
     pub name: &'a str,
     /// When.
     pub time: i64,
     /// Whether its severity is an error's.
     pub is_error: bool,
+    /// What it says, should it be an error without a name for it.
+    pub message: &'a str,
 }
 
 /// A span of a run, or of its trace.
@@ -172,11 +293,75 @@ pub struct Observation<'a> {
     pub what: Seen<'a>,
 }
 
-/// The two kinds of observations.
+/// The kinds of observations.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Seen<'a> {
-    /// A log record with a name.
+    /// A log record, with a name if it is an event.
     Event(ObservedEvent<'a>),
     /// A span that ended.
     Span(ObservedSpan<'a>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collect<'a>(names: &RunNames, pairs: &[(&str, Value<'a>)]) -> Collected<'a> {
+        let by_name = names.by_name();
+        let mut collected = Collected::default();
+        for (key, value) in pairs {
+            if let Some(slot) = by_name.get(*key) {
+                collected.take(*slot, *value);
+            }
+        }
+        collected
+    }
+
+    #[test]
+    fn the_preferred_name_wins_in_any_order() {
+        let pairs = [
+            ("run_id", Value::Text("second")),
+            ("run.id", Value::Text("first")),
+            ("pipeline.id", Value::Text("7")),
+            ("pipeline.name", Value::Text("")),
+            ("tokens", Value::Text("12")),
+            ("gen_ai.usage.input_tokens", Value::Number(5.0)),
+            ("queue_ms", Value::Number(f64::NAN)),
+        ];
+        let mut turned = pairs;
+        turned.reverse();
+        for pairs in [pairs, turned] {
+            let fields = collect(&RunNames::default(), &pairs).fields();
+            assert_eq!(fields.run_id, "first");
+            assert_eq!(fields.pipeline, Some("7"), "empty text says nothing");
+            assert_eq!(fields.tokens, Some(12.0));
+            assert_eq!(fields.queue_ms, None);
+        }
+    }
+
+    #[test]
+    fn parts_are_added_and_a_row_beats_its_resource() {
+        let names = RunNames::default();
+        let fields = collect(
+            &names,
+            &[
+                ("gen_ai.usage.input_tokens", Value::Number(5.0)),
+                ("gen_ai.usage.output_tokens", Value::Text("7")),
+            ],
+        );
+        assert_eq!(fields.fields().tokens, Some(12.0));
+        let slots = names.by_name();
+        let mut collected = Collected::default();
+        collected.take(slots["run.id"].of_resource(), Value::Text("resource"));
+        assert!(collected.names_run());
+        collected.take(slots["run_id"], Value::Text("row"));
+        assert_eq!(collected.fields().run_id, "row");
+    }
+
+    #[test]
+    fn a_run_id_that_is_too_long_is_none() {
+        let long = "x".repeat(RUN_ID_BYTES_MAX + 1);
+        let collected = collect(&RunNames::default(), &[("run.id", Value::Text(&long))]);
+        assert!(!collected.names_run());
+    }
 }
