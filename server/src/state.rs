@@ -20,6 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config::{ByteSize, Config, OtlpConfig, Settings};
 use crate::error::{ApiError, ErrorType};
+use crate::feed::Feed;
 use crate::files::{self, LogFiles};
 use crate::ingest::loki::repeats::RecentPushes;
 use crate::lifecycle::Lifecycle;
@@ -29,8 +30,10 @@ use crate::otlp::metrics::translate::Translator;
 use crate::process::Processor;
 use crate::request::Caller;
 use crate::rows::StreamCache;
+use crate::runs::RunService;
 use crate::scrape::manager::ScrapeManager;
 use crate::scrape::pushgateway::Pushgateway;
+use crate::span_metrics::{SpanMetricsService, write_stats};
 use crate::tails::Tails;
 use crate::telemetry::{Exposition, Metrics};
 
@@ -61,6 +64,7 @@ struct Shared {
     lifecycle: Lifecycle,
     otlp: RwLock<Arc<Translator>>,
     streams: StreamCache,
+    derived: Derived,
     recent_pushes: RecentPushes,
     processor: RwLock<Arc<Processor>>,
     promql: PromqlEngine,
@@ -75,12 +79,52 @@ struct Shared {
     started: SystemTime,
 }
 
+/// What is computed from rows as they are stored: made before the store is opened, which is told of it.
+#[derive(Clone, Debug)]
+pub struct Derived {
+    /// Hands rows on.
+    pub feed: Arc<Feed>,
+    /// Runs of pipelines.
+    pub runs: Arc<RunService>,
+    /// Metrics of spans and the service graph.
+    pub span_metrics: Arc<SpanMetricsService>,
+}
+
+/// The share of the memory that runs may take.
+const RUNS_MEMORY_SHARE: u64 = 64;
+
+impl Derived {
+    /// As it is configured, not fed yet.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let runs_bytes = ByteSize(config.settings.memory_max.0 / RUNS_MEMORY_SHARE);
+        let runs = RunService::new(config.runs.clone(), runs_bytes.as_usize());
+        let runs = Arc::new(runs);
+        let keys_max = config.settings.span_metrics_keys_max as usize;
+        let span_metrics = SpanMetricsService::new(config.settings.span_metrics, keys_max);
+        let span_metrics = Arc::new(span_metrics);
+        Self {
+            feed: Arc::new(Feed::new(vec![
+                Arc::clone(&runs) as _,
+                Arc::clone(&span_metrics) as _,
+            ])),
+            runs,
+            span_metrics,
+        }
+    }
+}
+
 impl AppState {
     /// Wraps an open store, of which `tails` are told.
     ///
     /// # Errors
     /// The SQL engine cannot be set up.
-    pub fn new(store: Store, config: Config, tails: Tails) -> Result<Self, SqlError> {
+    pub fn new(
+        store: Store,
+        config: Config,
+        tails: Tails,
+        derived: Derived,
+    ) -> Result<Self, SqlError> {
         let settings = &config.settings;
         let features = features(&settings.enable_feature);
         let promql = PromqlEngine::new(store.clone(), promql_options(settings, features));
@@ -92,7 +136,7 @@ impl AppState {
         let sql_options = SqlEngineOptions {
             promql: Some(promql.clone()),
             logql: Some(logql.clone()),
-            ..sql_options(settings, &queries)
+            ..sql_options(&config, &queries)
         };
         let sql = SqlEngine::new(store.clone(), sql_options)?;
         // An eighth of all memory at most, whatever the setting says.
@@ -122,6 +166,7 @@ impl AppState {
                 ByteSize(settings.memory_max.0 / STREAM_MEMORY_SHARE).as_usize(),
                 settings.tenant_streams_max,
             ),
+            derived,
             queries: queries.clone(),
             query_slots: Arc::new(Semaphore::new(
                 settings.query_concurrency_max.max(1) as usize
@@ -195,11 +240,19 @@ impl AppState {
     /// Everything that the server tells about itself at this moment.
     #[must_use]
     pub fn exposition(&self) -> Exposition {
-        let mut exposition = self
+        let mut out = self
             .metrics()
             .exposition(self.store(), &self.promql().cache_stats());
-        files::write_metrics(&self.files().statuses(), &mut exposition);
-        exposition
+        files::write_metrics(&self.files().statuses(), &mut out);
+        let (runs, bytes) = self.runs().usage();
+        out.gauge("chronolith_runs", "Runs in memory.", runs as f64);
+        out.gauge(
+            "chronolith_runs_bytes",
+            "Memory that runs and histories of pipelines take, about.",
+            bytes as f64,
+        );
+        write_stats(&self.span_metrics().stats(), &mut out);
+        out
     }
 
     /// The log files of this machine that are followed.
@@ -254,6 +307,24 @@ impl AppState {
     #[must_use]
     pub fn streams(&self) -> &StreamCache {
         &self.0.streams
+    }
+
+    /// Runs of pipelines.
+    #[must_use]
+    pub fn runs(&self) -> &Arc<RunService> {
+        &self.0.derived.runs
+    }
+
+    /// Metrics of spans and the service graph.
+    #[must_use]
+    pub fn span_metrics(&self) -> &Arc<SpanMetricsService> {
+        &self.0.derived.span_metrics
+    }
+
+    /// What hands stored rows on to whoever computes from them.
+    #[must_use]
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.0.derived.feed
     }
 
     /// Pushes that were taken lately.
@@ -313,6 +384,7 @@ impl AppState {
         self.0.notifications.raise(STOPPING);
         self.0.notifications.close();
         self.0.tails.close();
+        self.runs().wake_listeners();
     }
 
     /// Whether the server is on its way down.
@@ -456,9 +528,11 @@ fn logql_options(settings: &Settings) -> LogQlOptions {
     }
 }
 
-fn sql_options(settings: &Settings, queries: &QueryRegistry) -> SqlEngineOptions {
+fn sql_options(config: &Config, queries: &QueryRegistry) -> SqlEngineOptions {
+    let settings = &config.settings;
     SqlEngineOptions {
         queries: queries.clone(),
+        run_names: Arc::new(config.runs.names.clone()),
         memory_bytes_max: ByteSize(settings.memory_max.0 / QUERY_MEMORY_SHARE).as_usize(),
         query_bytes_max: settings.query_memory_max.as_usize(),
         text_bytes_max: settings.query_text_max.as_usize(),

@@ -23,6 +23,7 @@ pub mod pushdown;
 pub mod relation;
 pub mod search;
 pub mod source;
+pub mod span_metrics;
 pub mod trace;
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ pub mod params;
 pub mod query;
 mod query_pieces;
 pub mod rules;
+pub mod runs;
 pub mod search;
 pub mod selectors;
 pub mod sql;

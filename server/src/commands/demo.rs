@@ -12,6 +12,7 @@ use chronolith_engine::{RequestContext, Store};
 use chronolith_query::logql::eval::{QueryParams, QueryValue};
 use chronolith_query::promql::result::Value as PromqlValue;
 use chronolith_query::promql::{PromqlEngine, PromqlOptions, QueryOptions};
+use chronolith_query::runs::{RunFilter, RunState};
 use chronolith_query::sql::{Encoder, Format, SqlEngine, SqlEngineOptions};
 use chronolith_query::traceql;
 use chronolith_query::traces::metrics::{MetricsRequest, metrics};
@@ -31,8 +32,11 @@ struct Stop {
     query: &'static str,
 }
 
+/// How long the tour waits for what is computed from spans and events.
+const SETTLE_MAX: Duration = Duration::from_secs(30);
+
 /// One question per kind of trouble in the data.
-const TOUR: [Stop; 8] = [
+const TOUR: [Stop; 9] = [
     Stop {
         language: "PromQL",
         question: "How long do runs take? (95th percentile of the last hour, seconds)",
@@ -68,6 +72,11 @@ const TOUR: [Stop; 8] = [
         language: "TraceQL",
         question: "Where do runs fail? (failed spans of the day by service and name)",
         query: "{ status = error } | count_over_time() by (resource.service.name, name) | topk(3)",
+    },
+    Stop {
+        language: "PromQL",
+        question: "Which operations take longest? (95th percentile of spans, seconds, counted as they came)",
+        query: "topk(3, histogram_quantile(0.95, sum by (service, span_name, le) (traces_spanmetrics_latency_bucket)))",
     },
     Stop {
         language: "SQL",
@@ -127,6 +136,9 @@ async fn tour(args: &DemoArgs) -> anyhow::Result<u8> {
         loaded.samples, loaded.series, rows.logs, rows.spans
     );
 
+    counted(&server).await?;
+    // After the last sample of the story, and after what was counted of its spans.
+    let asked_ms = crate::telemetry::now_ms();
     let promql = PromqlEngine::new(store.clone(), PromqlOptions::default());
     let sql = SqlEngine::new(store.clone(), SqlEngineOptions::default())?;
     for stop in &TOUR {
@@ -140,7 +152,7 @@ async fn tour(args: &DemoArgs) -> anyhow::Result<u8> {
             }
             "LogQL" => {
                 let query = server.state.logql().parse(stop.query)?;
-                let params = QueryParams::instant(end_ms.saturating_mul(1_000_000));
+                let params = QueryParams::instant(asked_ms.saturating_mul(1_000_000));
                 let answer = server.state.logql().query(&context, &query, params).await?;
                 series_table(&answer.value)
             }
@@ -152,7 +164,7 @@ async fn tour(args: &DemoArgs) -> anyhow::Result<u8> {
             _ => {
                 let query = promql.parse(stop.query)?;
                 let options = QueryOptions::default();
-                let answer = promql.instant(&context, &query, end_ms, &options).await?;
+                let answer = promql.instant(&context, &query, asked_ms, &options).await?;
                 let batch = answer.value.to_batch()?;
                 table(batch.schema(), &[batch])?
             }
@@ -160,6 +172,8 @@ async fn tour(args: &DemoArgs) -> anyhow::Result<u8> {
         print!("{table}");
         println!("  in {:.0} ms", started.elapsed().as_secs_f64() * 1e3);
     }
+
+    show_runs(&server).await?;
 
     println!("\nThe server is up. Try:");
     println!(
@@ -178,6 +192,56 @@ async fn tour(args: &DemoArgs) -> anyhow::Result<u8> {
     }
     server.stop().await?;
     Ok(0)
+}
+
+/// Waits for what is computed from the rows that were loaded, and writes it.
+async fn counted(server: &serve::Running) -> anyhow::Result<()> {
+    let state = server.state.clone();
+    let counted = tokio::task::spawn_blocking(move || {
+        state.feed().settle(SETTLE_MAX);
+        state.span_metrics().write(state.store())
+    });
+    Ok(counted.await??)
+}
+
+/// Shows a run that is under way and explains the one that failed last.
+async fn show_runs(server: &serve::Running) -> anyhow::Result<()> {
+    for (wanted, question) in [
+        (RunState::Running, "What is running, and how far?"),
+        (
+            RunState::Failed,
+            "What went wrong with the last run that failed?",
+        ),
+    ] {
+        let state = server.state.clone();
+        let shown = tokio::task::spawn_blocking(move || {
+            let context = RequestContext::new();
+            let filter = RunFilter {
+                state: Some(wanted),
+                ..RunFilter::default()
+            };
+            let runs = state.runs().list(state.store(), &context, &filter, 1)?;
+            let runs: serde_json::Value = serde_json::from_str(&runs)?;
+            let Some(run) = runs.pointer("/runs/0").cloned() else {
+                return anyhow::Ok(None);
+            };
+            let id = run["run_id"].as_str().unwrap_or_default();
+            let detail = state.runs().detail(state.store(), &context, id)?;
+            Ok(Some((run, detail)))
+        });
+        let Some((run, Some(detail))) = shown.await?? else {
+            continue;
+        };
+        let id = run["run_id"].as_str().unwrap_or_default();
+        println!("\n{question}\n  GET {}/api/v1/runs/{id}", server.url);
+        for sentence in detail.explained() {
+            println!("  {sentence}");
+        }
+        if let Some(progress) = run["progress"].as_f64() {
+            println!("  progress: {:.0} %", progress * 100.0);
+        }
+    }
+    Ok(())
 }
 
 fn config(args: &DemoArgs, dir: &std::path::Path) -> anyhow::Result<Config> {

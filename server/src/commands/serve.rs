@@ -23,7 +23,7 @@ use crate::lifecycle;
 use crate::listen::{self, Authenticator, Bound, Limits};
 use crate::router::{otlp_grpc_router, otlp_router, router};
 use crate::scrape::config::ScrapeConfigs;
-use crate::state::AppState;
+use crate::state::{AppState, Derived};
 use crate::tails::Tails;
 use crate::telemetry::{init_logging, self_scrape};
 
@@ -33,6 +33,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long closing the store may take before the process ends anyway: what was acknowledged
 /// under `sync: always` is on the medium already.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long rows that were stored may take to be counted.
+const FEED_TIMEOUT: Duration = Duration::from_secs(1);
 /// An extra listener takes so small a part of the connections that the main one may have.
 const EXTRA_CONNECTIONS_SHARE: usize = 8;
 /// How often pushed groups are written into the store.
@@ -137,16 +139,19 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
     };
 
     let tails = Tails::new(settings.tail_clients_max as usize);
+    let derived = Derived::new(&config);
     let store = {
         let (settings, tenants) = (settings.clone(), config.tenants.clone());
         let mut observers = RowObservers::default();
         observers.push(Arc::new(tails.clone()));
+        observers.push(Arc::clone(&derived.feed) as _);
         tokio::task::spawn_blocking(move || open_store(&settings, &tenants, observers)).await??
     };
     // The HTTP client of scrapes takes the process' default provider. An error means that there is
     // one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let state = AppState::new(store, config, tails)?;
+    let state = AppState::new(store, config, tails, derived)?;
+    feed_derived(&state)?;
     state
         .scraper()
         .apply(&scrape_configs)
@@ -170,6 +175,12 @@ pub async fn start(config: Config) -> anyhow::Result<Running> {
         let interval = settings.self_scrape_interval.max(Duration::from_secs(1));
         let scrape = self_scrape::run(state.clone(), instance, interval, stopped.clone());
         tokio::spawn(scrape);
+    }
+    if settings.span_metrics {
+        let interval = settings.span_metrics_interval;
+        let interval = interval.max(Duration::from_millis(100));
+        let write = span_metrics::run(state.clone(), interval, stopped.clone());
+        tokio::spawn(write);
     }
     let limits = Limits {
         connections_max: connections_max(&settings),
@@ -236,8 +247,18 @@ impl Running {
         let _ = tokio::time::timeout(DRAIN_TIMEOUT, self.state.tails().emptied()).await;
         self.state.scraper().shutdown().await;
         self.state.files().shutdown().await;
+        self.state.feed().stop();
         let store = self.state.store().clone();
-        let closing = tokio::task::spawn_blocking(move || store.close());
+        let (feed, counters) = (
+            Arc::clone(self.state.feed()),
+            Arc::clone(self.state.span_metrics()),
+        );
+        let closing = tokio::task::spawn_blocking(move || {
+            feed.settle(FEED_TIMEOUT);
+            // What was counted since the last interval; without it the store closes all the same.
+            let _ = counters.write(&store);
+            store.close()
+        });
         match tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
             Ok(closed) => Ok(closed??),
             Err(_) => Err(anyhow!(
@@ -365,6 +386,17 @@ fn connections_max(settings: &Settings) -> usize {
     let descriptors = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
     let share = usize::try_from(descriptors / 4 * 3).unwrap_or(usize::MAX);
     share.min(settings.connections_max as usize).max(1)
+}
+
+/// From now on rows are handed on to what is computed from them; what came before is read back beside
+/// that.
+fn feed_derived(state: &AppState) -> anyhow::Result<()> {
+    state.feed().open()?;
+    let (runs, store) = (Arc::clone(state.runs()), state.store().clone());
+    std::thread::Builder::new()
+        .name("chronolith-runs".into())
+        .spawn(move || runs.read_back(&store))?;
+    Ok(())
 }
 
 /// Opens the store with the share of the memory that is its own.

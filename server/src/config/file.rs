@@ -17,6 +17,7 @@ const SECTIONS: &[&str] = &[
     "logs_configs",
     "otlp",
     "process",
+    "runs",
     "scrape_configs",
     "scrape_config_files",
     "tenants",

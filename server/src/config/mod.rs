@@ -3,13 +3,14 @@
 //! Precedence: flag, then environment variable, then file, then default. The file is YAML; besides
 //! the keys of [`table::TABLE`] it takes the Prometheus sections `global`, `otlp`, `scrape_configs`,
 //! `scrape_config_files` and `web`, limits of single tenants under `tenants`, `process` for what
-//! happens to logs and spans, and `logs_configs` for log files. An unknown key is an
-//! error that names the line and the nearest key that exists.
+//! happens to logs and spans, `logs_configs` for log files, and `runs` for what makes them parts of runs.
+//! An unknown key is an error that names the line and the nearest key that exists.
 
 mod document;
 mod file;
 mod otlp;
 mod process;
+mod runs;
 mod secret;
 pub mod table;
 mod tenants;
@@ -25,6 +26,7 @@ pub use document::settings_markdown;
 pub use file::{FileConfig, Located, Section};
 pub use otlp::{OtlpConfig, TranslationStrategy};
 pub use process::process;
+pub use runs::{RunsConfig, runs};
 pub use secret::Secret;
 pub use table::{Setting, Settings, Source, TABLE};
 pub use tenants::{TenantConfig, Tenants};
@@ -105,6 +107,8 @@ pub struct Config {
     pub otlp: OtlpConfig,
     /// What happens to log records and spans before they are stored.
     pub process: ProcessConfig,
+    /// What makes a row part of a run.
+    pub runs: RunsConfig,
     /// Tenants with limits of their own.
     pub tenants: Tenants,
 }
@@ -152,6 +156,7 @@ impl Config {
         };
         let otlp = OtlpConfig::of(&file)?;
         let process = process(&file)?;
+        let runs = runs(&file)?;
         let enabled = |name: &str| settings.enable_feature.iter().any(|f| f == name);
         if enabled(FEATURE_DELTAS_ADDED_UP) && enabled(FEATURE_DELTAS_NATIVE) {
             return Err(ConfigError::Invalid(format!(
@@ -169,6 +174,7 @@ impl Config {
             web,
             otlp,
             process,
+            runs,
             tenants,
         })
     }

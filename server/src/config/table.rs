@@ -192,6 +192,12 @@ settings! {
     row_attributes_max: u32 = "1024";
     /// Streams (of logs or spans: labels, resource and scope) that a tenant may write to within an hour; rows of more are refused with 429; 0 for no limit.
     tenant_streams_max: u64 = "100000";
+    /// Count spans and requests between services as they arrive, as series `traces_spanmetrics_…` and `traces_service_graph_…`.
+    span_metrics: bool = "on";
+    /// How often these series are written.
+    span_metrics_interval: Duration = "15s";
+    /// Combinations of service, operation, kind and status that have series of their own (19 each); more are counted in one with the label `metric_overflow`.
+    span_metrics_keys_max: u32 = "5000";
     /// Resource attributes that become labels of streams of OTLP logs and spans, with `_` for what labels do not allow; all others are kept with their types.
     otlp_stream_labels: Vec<String> = "service.name,service.namespace,service.instance.id,deployment.environment,deployment.environment.name,cloud.region,cloud.availability_zone,k8s.cluster.name,k8s.namespace.name,k8s.pod.name,k8s.container.name,container.name,k8s.replicaset.name,k8s.deployment.name,k8s.statefulset.name,k8s.daemonset.name,k8s.cronjob.name,k8s.job.name";
     /// Memory for the running totals of OTLP deltas (feature `otlp-deltatocumulative`), at most 1/32 of `memory_max`; new series beyond it are refused.

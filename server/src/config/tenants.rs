@@ -38,7 +38,9 @@ pub struct TenantConfig {
 }
 
 /// A value written as in the settings.
-fn setting<'de, T: SettingValue, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
+pub(super) fn setting<'de, T: SettingValue, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
     let value = Value::deserialize(from)?;
     let text = scalar(&value).ok_or_else(|| D::Error::custom("expected a plain value"))?;
     let refuse = |expected: String| D::Error::custom(format!("{expected}, got {text:?}"));

@@ -103,6 +103,42 @@ pub(super) const LABEL_NAME: Parameter = required(
 );
 pub(super) const QUERY_ID: Parameter =
     required("id", Kind::Path, "A query's number in `system.queries`.");
+pub(super) const PIPELINE: Parameter =
+    optional("pipeline", Kind::Text, "Only runs of this pipeline.");
+pub(super) const RUN_STATE: Parameter = optional(
+    "state",
+    Kind::Choice(&[
+        "queued",
+        "running",
+        "succeeded",
+        "failed",
+        "cancelled",
+        "lost",
+        "missed",
+    ]),
+    "Only runs in this state.",
+);
+pub(super) const RUNS_FROM: Parameter = optional(
+    "start",
+    Kind::Time,
+    "Only runs that were heard of at or after this time; without it, those that are in memory.",
+);
+pub(super) const RUNS_UNTIL: Parameter = optional(
+    "end",
+    Kind::Time,
+    "Only runs that began at or before this time.",
+);
+pub(super) const RUNS_LIMIT: Parameter = optional(
+    "limit",
+    Kind::Count,
+    "The most runs that are answered, default 100, at most 10,000; 0 for that.",
+);
+pub(super) const ONE_RUN: Parameter = optional("run", Kind::Text, "Only the run of this id.");
+pub(super) const RUN_ID: Parameter = required(
+    "id",
+    Kind::Path,
+    "A run's id, 1 to 256 bytes; to read it, its trace id will do.",
+);
 pub(super) const INDEX: Parameter = required(
     "index",
     Kind::Path,

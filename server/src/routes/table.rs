@@ -7,7 +7,7 @@ use super::parameters::*;
 use super::{Answer, Route, Tag, Verb};
 use crate::api::{
     admin, export, federate, health, lifecycle, log_files, metadata, notifications, openapi, query,
-    rules, search, sql, status, targets,
+    rules, runs, search, sql, status, targets,
 };
 use crate::ingest::{elastic, influx, loki, pushgateway, remote_write, zipkin};
 use crate::otlp;
@@ -120,6 +120,44 @@ pub static ROUTES: &[Route] = &[
         "application/vnd.apache.arrow.stream",
         "application/vnd.apache.parquet",
     ])),
+    // Runs of pipelines.
+    Route::new(
+        "/api/v1/runs",
+        GET,
+        Tag::Query,
+        "Runs of pipelines, newest first: `{\"runs\": […]}`.",
+        |m| on(m, runs::list),
+    )
+    .takes(&[PIPELINE, RUN_STATE, RUNS_FROM, RUNS_UNTIL, RUNS_LIMIT])
+    .answers(JSON),
+    Route::new(
+        "/api/v1/runs/live",
+        GET,
+        Tag::Query,
+        "The runs under way, then every run that changes, as server-sent events.",
+        |m| on(m, runs::live),
+    )
+    .takes(&[PIPELINE, ONE_RUN])
+    .answers(Answer::Events),
+    Route::new(
+        "/api/v1/runs/{id}",
+        GET,
+        Tag::Query,
+        "A run with its stages, critical path, first error and links, by its id or its trace id.",
+        |m| on(m, runs::detail),
+    )
+    .takes(&[RUN_ID])
+    .answers(JSON),
+    Route::new(
+        "/api/v1/runs/{id}/events",
+        POST,
+        Tag::Ingest,
+        "Stores events of a run: a JSON object, an array of them, or one a line.",
+        |m| on(m, runs::post_events),
+    )
+    .takes(&[RUN_ID])
+    .reads(NDJSON)
+    .answers(JSON),
     // What there is.
     Route::new(
         "/api/v1/series",

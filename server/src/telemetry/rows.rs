@@ -27,11 +27,13 @@ pub enum Protocol {
     Syslog,
     /// Files of this machine.
     Files,
+    /// Events of runs.
+    RunEvents,
 }
 
 impl Protocol {
     /// All of them, in their order.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::OtlpLogs,
         Self::OtlpTraces,
         Self::LokiPush,
@@ -40,6 +42,7 @@ impl Protocol {
         Self::Zipkin,
         Self::Syslog,
         Self::Files,
+        Self::RunEvents,
     ];
 
     /// As a label.
@@ -53,6 +56,7 @@ impl Protocol {
             Self::Zipkin => "zipkin",
             Self::Syslog => "syslog",
             Self::Files => "files",
+            Self::RunEvents => "runs",
         }
     }
 
