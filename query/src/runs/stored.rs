@@ -24,26 +24,29 @@ const TRACES_MAX: usize = 512;
 const RESOURCE_RANGE_NS: i64 = 2 * 86_400_000_000_000;
 
 /// Columns of spans that runs are made of.
-const SPAN_COLUMNS: SpanColumnSet = SpanColumnSet {
-    trace_id: true,
-    span_ids: true,
-    name: true,
-    kind: false,
-    duration: true,
-    status: true,
-    details: true,
-    events: true,
-    links: false,
-};
+fn span_columns() -> SpanColumnSet {
+    SpanColumnSet {
+        trace_id: true,
+        span_ids: true,
+        name: true,
+        duration: true,
+        status: true,
+        details: true,
+        events: true,
+        ..SpanColumnSet::default()
+    }
+}
 
 /// Columns of log records that runs are made of.
-const LOG_COLUMNS: LogColumnSet = LogColumnSet {
-    observed_time: false,
-    severity: true,
-    body: false,
-    ids: true,
-    event_name: true,
-};
+fn log_columns(with_body: bool) -> LogColumnSet {
+    LogColumnSet {
+        severity: true,
+        body: with_body,
+        ids: true,
+        event_name: true,
+        ..LogColumnSet::default()
+    }
+}
 
 /// A book that rows are entered into; perhaps one that others use meanwhile, so that it is taken for a
 /// block of rows at a time.
@@ -229,10 +232,7 @@ impl StoredRuns<'_> {
             request.conditions = conditions.to_vec();
             let condition = LogCondition::Attribute { scope, key, test };
             request.conditions.push(condition);
-            request.columns = LogColumnSet {
-                body: with_body,
-                ..LOG_COLUMNS
-            };
+            request.columns = log_columns(with_body);
             self.log_scan(request, book)?;
         }
         Ok(())
@@ -241,10 +241,7 @@ impl StoredRuns<'_> {
     fn logs_of_trace(&self, trace: TraceId, book: &mut impl BookAccess) -> Result<(), EngineError> {
         let mut request = LogScanRequest::new(Vec::new(), TimeRange::ALL);
         request.conditions = vec![LogCondition::Trace([trace].into())];
-        request.columns = LogColumnSet {
-            body: true,
-            ..LOG_COLUMNS
-        };
+        request.columns = log_columns(true);
         self.log_scan(request, book)
     }
 
@@ -299,7 +296,7 @@ impl StoredRuns<'_> {
     ) -> Result<(), EngineError> {
         let mut request = SpanScanRequest::new(Vec::new(), range);
         request.conditions = vec![condition];
-        request.columns = SPAN_COLUMNS;
+        request.columns = span_columns();
         request.attributes = AttributeChoice::Keys(self.reader.keys());
         for block in self.snapshot.scan_span_blocks(self.context, &request)? {
             let block = block?;
