@@ -23,6 +23,7 @@ use crate::lifecycle;
 use crate::listen::{self, Authenticator, Bound, Limits};
 use crate::router::{otlp_grpc_router, otlp_router, router};
 use crate::scrape::config::ScrapeConfigs;
+use crate::span_metrics;
 use crate::state::{AppState, Derived};
 use crate::tails::Tails;
 use crate::telemetry::{init_logging, self_scrape};
