@@ -102,6 +102,18 @@ impl<'de> Deserialize<'de> for Key<'de> {
     }
 }
 
+/// Levels of arrays and objects inside a member; the store takes a few more.
+const DEPTH_MAX: usize = 60;
+
+/// How many levels of arrays and maps there are. The JSON reader goes 128 levels deep.
+fn depth(value: &AttributeValue) -> usize {
+    match value {
+        AttributeValue::Array(values) => 1 + values.iter().map(depth).max().unwrap_or(0),
+        AttributeValue::Map(pairs) => 1 + pairs.iter().map(|(_, v)| depth(v)).max().unwrap_or(0),
+        _ => 0,
+    }
+}
+
 /// Appends the members of an object.
 struct Object<'p, 'a> {
     pairs: &'p mut Pairs<'a>,
@@ -126,6 +138,12 @@ impl<'de> Visitor<'de> for Object<'_, 'de> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(Key(key)) = map.next_key()? {
             let value = map.next_value::<Value<'de>>()?;
+            if let Value::Nested(nested) = &value
+                && depth(nested) > DEPTH_MAX
+            {
+                let words = format!("{key} nests more than {DEPTH_MAX} levels deep");
+                return Err(serde::de::Error::custom(words));
+            }
             // One more than allowed tells that there are too many.
             if self.pairs.len() <= self.pairs_max {
                 self.pairs.push((key, value));

@@ -7,14 +7,17 @@ use roaring::RoaringBitmap;
 
 use super::block_reader::{BlockReader, Keys, Wanted};
 use super::directory::{BlockHead, Directory, NumberZone};
-use super::filter::{self, BlockFacts, Need};
+use super::filter::{self, BlockFacts, Need, SegmentFacts};
 use super::reader::SpanBlockRef;
 use super::sets::Chosen;
 use super::stream_table::StreamTable;
 use super::traces::Traces;
 use crate::error::Result;
 use crate::model::TraceId;
-use crate::rows::{AttributeChoice, Selection, SpanBlock, SpanCondition, SpanScanRequest, Streams};
+use crate::rows::{
+    AttributeChoice, AttributeScope, Selection, SpanBlock, SpanCondition, SpanScanRequest, Streams,
+    ValueTest, stream_passes,
+};
 use crate::segment::file::SegmentFile;
 use crate::segment::format::SectionKind;
 use crate::segment::meta::SegmentMeta;
@@ -49,6 +52,32 @@ pub(super) struct StoredBlock<'a> {
     pub(super) zones: Vec<NumberZone>,
     pub(super) bytes: &'a [u8],
     pub(super) filter: &'a [u8],
+}
+
+/// More streams than these are not tested one by one to pass over a segment.
+const STREAMS_TESTED_MAX: usize = 1024;
+
+/// The segment as far as its tables know it.
+struct WholeSegment<'a> {
+    columns: &'a Columns,
+    streams: &'a Streams,
+}
+
+impl SegmentFacts for WholeSegment<'_> {
+    fn key_number(&self, key: &str) -> Option<u32> {
+        self.columns.key_number(key)
+    }
+
+    fn some_stream_passes(&self, scope: AttributeScope, key: &str, test: &ValueTest) -> bool {
+        if self.streams.len() > STREAMS_TESTED_MAX {
+            return true;
+        }
+        (0..self.streams.len() as u32).any(|number| match self.streams.get(number) {
+            Ok(stream) => stream_passes(&stream, scope, key, test),
+            // The reader will say what is wrong.
+            Err(_) => true,
+        })
+    }
 }
 
 /// A block as far as directory and filter know it.
@@ -133,6 +162,7 @@ impl Columns {
         &self,
         request: &SpanScanRequest,
         streams: Option<&RoaringBitmap>,
+        table: &Streams,
     ) -> Result<Vec<SpanBlockRef>> {
         if streams.is_some_and(RoaringBitmap::is_empty) {
             return Ok(Vec::new());
@@ -141,7 +171,11 @@ impl Columns {
             Some(ids) => Some(self.blocks_of_traces(ids)?),
             None => None,
         };
-        let need = Need::of(&request.conditions, &|key| self.key_number(key));
+        let segment = WholeSegment {
+            columns: self,
+            streams: table,
+        };
+        let need = Need::of(&request.conditions, &segment);
         let all_streams = streams.is_none_or(|s| s.len() >= u64::from(self.table.len()));
         let mut planned = Vec::new();
         let mut consider = |number: usize, head: &BlockHead| -> Result<()> {

@@ -66,18 +66,26 @@ pub(super) trait BlockFacts {
     fn numbers(&self, key: u32) -> Option<(f64, f64)>;
 }
 
+/// What is known of a whole segment.
+pub(super) trait SegmentFacts {
+    /// The number of an attribute key, if the segment has it.
+    fn key_number(&self, key: &str) -> Option<u32>;
+    /// Whether some stream may pass a test of its resource or scope; `false` is certain.
+    fn some_stream_passes(&self, scope: AttributeScope, key: &str, test: &ValueTest) -> bool;
+}
+
 impl Need {
-    /// What `conditions` need. `key_of` answers the number of an attribute key of the segment.
-    pub(super) fn of(conditions: &[SpanCondition], key_of: &impl Fn(&str) -> Option<u32>) -> Self {
+    /// What `conditions` need.
+    pub(super) fn of(conditions: &[SpanCondition], segment: &impl SegmentFacts) -> Self {
         Self::All(
             conditions
                 .iter()
-                .map(|condition| Self::of_one(condition, key_of))
+                .map(|condition| Self::of_one(condition, segment))
                 .collect(),
         )
     }
 
-    fn of_one(condition: &SpanCondition, key_of: &impl Fn(&str) -> Option<u32>) -> Self {
+    fn of_one(condition: &SpanCondition, segment: &impl SegmentFacts) -> Self {
         match condition {
             SpanCondition::Name(test) => Self::of_text(test, &name_hash),
             SpanCondition::Kind(mask) => Self::Kind(*mask),
@@ -89,18 +97,21 @@ impl Need {
                     AttributeScope::Event => Group::Events,
                     AttributeScope::Link => Group::Links,
                     AttributeScope::Resource | AttributeScope::Instrumentation => {
-                        return Self::Nothing;
+                        return match segment.some_stream_passes(*scope, key, test) {
+                            true => Self::Nothing,
+                            false => Self::Never,
+                        };
                     }
                 };
-                Self::of_attribute(group, key, test, key_of)
+                Self::of_attribute(group, key, test, segment)
             }
             SpanCondition::Any(conditions) => Self::Any(
                 conditions
                     .iter()
-                    .map(|condition| Self::of_one(condition, key_of))
+                    .map(|condition| Self::of_one(condition, segment))
                     .collect(),
             ),
-            SpanCondition::All(conditions) => Self::of(conditions, key_of),
+            SpanCondition::All(conditions) => Self::of(conditions, segment),
             _ => Self::Nothing,
         }
     }
@@ -109,12 +120,12 @@ impl Need {
         group: Group,
         key: &str,
         test: &ValueTest,
-        key_of: &impl Fn(&str) -> Option<u32>,
+        segment: &impl SegmentFacts,
     ) -> Self {
         if matches!(test, ValueTest::Absent) {
             return Self::Nothing;
         }
-        let Some(number) = key_of(key) else {
+        let Some(number) = segment.key_number(key) else {
             return Self::Never;
         };
         let hash = key_hash(group, key);

@@ -243,7 +243,7 @@ impl SpanReader {
         streams: Option<&RoaringBitmap>,
     ) -> Result<Vec<SpanBlockRef>> {
         match &self.body {
-            Body::Columns(columns) => columns.plan(request, streams),
+            Body::Columns(columns) => columns.plan(request, streams, &self.streams),
             Body::Old(old) => old.plan(request, streams),
         }
     }
