@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use chronolith_engine::model::{TimeRange, TimestampNs};
-use chronolith_engine::{RequestContext, Signal, Store};
+use chronolith_engine::rows::{LogScanRequest, RowOrder, SpanScanRequest};
+use chronolith_engine::{EngineError, RequestContext, Signal, Store};
 
 const DAY_NS: i64 = 86_400_000_000_000;
 
@@ -25,36 +26,80 @@ impl Day {
 }
 
 /// Days on which the tenant may have rows of a signal inside `range`, in order.
+///
+/// # Errors
+/// What the store says.
 pub(super) fn with_rows(
     store: &Store,
     context: &RequestContext,
     signal: Signal,
     range: TimeRange,
-) -> Vec<Day> {
-    let segments = store.segments();
-    let own = segments
-        .iter()
-        .filter(|segment| segment.signal == signal && segment.tenant == context.tenant)
-        .map(|segment| segment.range);
-    let ranges: Vec<TimeRange> = own.chain(store.stats().head_range).collect();
+) -> Result<Vec<Day>, EngineError> {
+    let ranges: Vec<TimeRange> = match signal {
+        Signal::Metrics => {
+            let segments = store.segments();
+            let own = segments
+                .iter()
+                .filter(|segment| segment.signal == signal && segment.tenant == context.tenant)
+                .map(|segment| segment.range);
+            own.chain(store.stats().head_range).collect()
+        }
+        // What the head has of rows is found by looking for the first and the last.
+        Signal::Logs | Signal::Spans => {
+            let first = first_time(store, context, signal, range, RowOrder::OldestFirst)?;
+            let last = first_time(store, context, signal, range, RowOrder::NewestFirst)?;
+            let both = first.zip(last);
+            both.map(|(first, last)| TimeRange::new(first, last))
+                .into_iter()
+                .collect()
+        }
+    };
     let mut numbers = BTreeSet::new();
     for found in ranges {
         let found = found.intersect(range);
         if found.is_empty() {
             continue;
         }
-        let (first, last) = (
-            found.start.0.div_euclid(DAY_NS),
-            found.end.0.div_euclid(DAY_NS),
-        );
-        // A head with a stray sample may span centuries; an empty day costs a look at the index.
-        numbers.extend(first..=last);
+        let day = |time: TimestampNs| time.0.div_euclid(DAY_NS);
+        // Days without rows in between cost a look at the index.
+        numbers.extend(day(found.start)..=day(found.end));
     }
     let day = |number: i64| Day {
         number,
         range: of_day(number).intersect(range),
     };
-    numbers.into_iter().map(day).collect()
+    Ok(numbers.into_iter().map(day).collect())
+}
+
+/// The time of the first row in an order.
+fn first_time(
+    store: &Store,
+    context: &RequestContext,
+    signal: Signal,
+    range: TimeRange,
+    order: RowOrder,
+) -> Result<Option<i64>, EngineError> {
+    let block = match signal {
+        Signal::Spans => {
+            let mut request = SpanScanRequest::new(Vec::new(), range);
+            (request.order, request.limit) = (order, Some(1));
+            let first = store
+                .scan_span_blocks(context, &request)?
+                .next()
+                .transpose()?;
+            first.map(|block| block.time)
+        }
+        _ => {
+            let mut request = LogScanRequest::new(Vec::new(), range);
+            (request.order, request.limit) = (order, Some(1));
+            let first = store
+                .scan_log_blocks(context, &request)?
+                .next()
+                .transpose()?;
+            first.map(|block| block.time)
+        }
+    };
+    Ok(block.and_then(|times| times.first().copied()))
 }
 
 fn of_day(number: i64) -> TimeRange {

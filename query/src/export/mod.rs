@@ -196,7 +196,7 @@ async fn write_all(
     let context = with_matchers(context, &request.matchers);
     let mut partitions = Vec::new();
     for signal in &request.signals {
-        for day in days::with_rows(store, &context, signal.engine(), request.range) {
+        for day in days::with_rows(store, &context, signal.engine(), request.range)? {
             partitions.push((*signal, day));
         }
     }

@@ -24,7 +24,8 @@ fn store() -> Store {
     }
     let labels = Labels::from_pairs([("service_name", "shop"), ("host", "a")]).unwrap();
     let stream = Arc::new(Stream::from_labels(labels));
-    for at in [5_i64, 3] {
+    // The last on a day of which no sample tells.
+    for at in [5_i64, 3, 5 * DAY_NS] {
         let record = LogRecord {
             time: TimestampNs(at),
             observed_time: TimestampNs(at),
@@ -86,15 +87,16 @@ async fn a_day_is_a_folder_and_a_file_holds_its_rows() {
     let dir = tempfile::tempdir().unwrap();
     let request = request(dir.path());
     let report = run(&store(), &request).await.unwrap();
-    assert_eq!((report.files, report.rows), (3, 42));
+    assert_eq!((report.files, report.rows), (4, 43));
     let expected = [
         "export.json",
         "logs/date=1970-01-01/part-00000.parquet",
+        "logs/date=1970-01-06/part-00000.parquet",
         "metrics/date=1970-01-01/part-00000.parquet",
         "metrics/date=1970-01-02/part-00000.parquet",
     ];
     assert_eq!(files(&request.dir), expected);
-    let batches = read(&request.dir.join(expected[3]));
+    let batches = read(&request.dir.join(expected[4]));
     let batch = &batches[0];
     assert_eq!(batch.num_rows(), 20);
     let column = |name| batch.column_by_name(name).unwrap();
@@ -159,7 +161,7 @@ async fn a_stopped_export_leaves_nothing_half_written() {
         "{found:?}"
     );
     run(&store, &request).await.unwrap();
-    assert_eq!(files(&request.dir).len(), 4);
+    assert_eq!(files(&request.dir).len(), 5);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,7 +174,7 @@ async fn matchers_choose_and_another_export_is_refused() {
         ..request(dir.path())
     };
     let report = run(&store, &request).await.unwrap();
-    assert_eq!(report.rows, 22);
+    assert_eq!(report.rows, 23);
     let other = ExportRequest {
         matchers: Vec::new(),
         ..request.clone()
